@@ -1,0 +1,111 @@
+"""The port between pools and where they are kept.
+
+Every method may block, so all are called from one store thread and never from the reactor's; none is
+called while a session is picked. A store is opened once by one owner (a process), which *claims* the
+exits it uses (`Session.exit`: a proxy of a list on that site, or a session of a gateway) for a limited
+time, so that two processes never overuse one exit together.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
+    from scrapy_session_filter.session import Row
+
+CLAIM_SECONDS = 60.0
+"""How long a claim holds unless renewed; owners renew at a third of it."""
+
+
+@dataclass(slots=True)
+class Claim:
+    """What `SessionStore.claim` granted.
+
+    ``token`` fences it: changes made under a token that is no longer the newest for an exit are
+    refused. ``exits`` are the claimed exits, ``rows`` the saved sessions that lie on them.
+    """
+
+    token: int
+    exits: set[str]
+    rows: list[Row]
+
+
+@dataclass(slots=True)
+class Batch:
+    """Changes to apply exactly once: a second `SessionStore.apply` of the same ``id`` does nothing.
+
+    ``sessions`` are rows to write, ``removed`` holds (site, session id) of retired ones. ``sites``
+    and ``endpoints`` map a site key or endpoint key to its learnt state (plain JSON).
+    """
+
+    id: str
+    sessions: list[Row] = field(default_factory=list)
+    removed: list[tuple[str, str]] = field(default_factory=list)
+    sites: dict[str, dict[str, Any]] = field(default_factory=dict)
+    endpoints: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.sessions or self.removed or self.sites or self.endpoints)
+
+
+class SessionStore(ABC):
+    """Where pools live between and beside processes."""
+
+    #: Whether several processes may use it at once.
+    shared: bool = False
+
+    @abstractmethod
+    def open(self) -> None:
+        """Open or create it and become an owner; called once, before anything else.
+
+        Raises `ConfigurationError` where the address cannot be used, `StoreVersionError` where it was
+        written by a newer release, `StoreError` where it cannot be reached or read.
+        """
+
+    @abstractmethod
+    def claim(self, site: str, offered: Collection[str], most: int | None = None) -> Claim:
+        """Claim exits of a site for `CLAIM_SECONDS`.
+
+        Candidates are the exits of the site's saved sessions and the ``offered`` ones. Granted are
+        those no live owner holds, at most a fair share (free ones divided by live owners plus one;
+        a lone owner gets all), and at most ``most``. Already held exits stay held.
+        """
+
+    @abstractmethod
+    def renew(self) -> dict[str, set[str]]:
+        """Prolong all claims of this owner; returns, by site, exits that were lost meanwhile."""
+
+    @abstractmethod
+    def release(self, site: str, exits: Collection[str]) -> None:
+        """Give claims back at once."""
+
+    @abstractmethod
+    def site_state(self, site: str) -> dict[str, Any] | None:
+        """Return what was learnt of a site, or None."""
+
+    @abstractmethod
+    def endpoint_states(self) -> dict[str, dict[str, Any]]:
+        """Return the saved health of all endpoints by key."""
+
+    @abstractmethod
+    def apply(self, batch: Batch) -> None:
+        """Write a batch durably, once; new exits in it become claimed by this owner.
+
+        Raises `StoreError` if it could not: the same batch may be applied again later.
+        """
+
+    @abstractmethod
+    def sites(self) -> list[str]:
+        """Return the keys of all sites that are known."""
+
+    @abstractmethod
+    def rows(self, site: str | None = None) -> Iterator[Row]:
+        """Yield saved sessions, of one site or all, without claiming them (for people's eyes)."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release all claims and close; further calls are errors."""

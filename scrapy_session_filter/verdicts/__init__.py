@@ -1,0 +1,1 @@
+"""What an answer says about the session that fetched it."""
