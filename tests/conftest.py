@@ -2,10 +2,11 @@
 
 ``world``
     A `loopback.World`: site, gateway and proxy list on the loopback interface, 16 exits, http and
-    https. Program it with ``world.ban``, ``world.site.on``, ``world.site.limit``, ``world.proxy.spoil``,
-    ``world.kill``; read what happened in ``world.site.visits`` and ``world.proxy.passages``::
+    https. Program it with ``world.ban``, ``world.site.on``, ``world.site.limit``,
+    ``world.proxy.spoil``, ``world.kill``; read what happened in ``world.site.visits`` and
+    ``world.proxy.passages``::
 
-        world.ban(world.exits[:4], "captcha-gzip")      # these exits get a captcha, status 200, gzip
+        world.ban(world.exits[:4], "captcha-gzip")      # a captcha page with status 200, gzipped
         world.site.on("/page/7", "forbidden", times=1)  # the first visit of this page is refused
 
 ``make_world``
@@ -13,16 +14,18 @@
 
 ``crawl``
     Runs a real Scrapy crawl with the add-on switched on, in a process of its own, and returns a
-    `tests.world.crawls.Crawl` (``stats``, ``items``, ``pages``, ``failures``, ``log``, ``exit_code``,
-    ``reason``). Takes a spider's source text or a list of requests (URLs or keyword arguments of
-    `scrapy.Request`, fetched by `tests.world.pages_spider`), and settings as plain values::
+    `tests.world.crawls.Crawl` (``stats``, ``items``, ``pages``, ``failures``, ``log``,
+    ``exit_code``, ``reason``). Takes a spider's source text or a list of requests (URLs or keyword
+    arguments of `scrapy.Request`, fetched by `tests.world.pages_spider`), and settings as plain
+    values::
 
         result = crawl([world.url(f"/page/{n}") for n in range(30)],
                        {"SESSION_FILTER_PROXY": world.gateway})
         assert len(result.pages) == 30 and not world.site.direct_visits
 
-    One test's crawls share a project folder (``crawl.folder``), so the second finds the store of the
-    first. ``crawl.start(...)`` returns at once: ``.items()``, ``.kill()``, ``.interrupt()``, ``.wait()``.
+    One test's crawls share a project folder (``crawl.folder``), so the second finds the store of
+    the first. ``crawl.start(...)`` returns at once: ``.items()``, ``.log()``, ``.interrupt()``,
+    ``.terminate()``, ``.kill()``, ``.wait()``.
 
 ``plain_crawl``
     The same without the add-on.

@@ -1,9 +1,9 @@
 """A small world on this machine: a site that bans, and proxies to reach it through.
 
 It serves the demo, the tests and the benchmarks; nothing leaves the loopback interface. On Linux
-each exit of the proxies is a source address of its own (``127.16.0.1``, ``127.16.0.2``, ...), so the
-site tells visitors apart as a real one does. Elsewhere only ``127.0.0.1`` exists, and the proxies,
-which live in the same process, tell the site which exit a connection stands for.
+each exit of the proxies is a source address of its own (``127.16.0.1``, ``127.16.0.2``, ...), so
+the site tells visitors apart as a real one does. Elsewhere only ``127.0.0.1`` exists, and the
+proxies, which live in the same process, tell the site which exit a connection stands for.
 
 ::
 

@@ -13,15 +13,15 @@ if TYPE_CHECKING:
 HTML = "text/html; charset=utf-8"
 
 FAULTS = ("", "close", "reset", "cut", "hang")
-"""Ways to spoil an answer: close or reset the connection instead, stop in mid-body, never answer."""
+"""Ways to spoil an answer: close or reset the connection instead, stop in mid-body, stay silent."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
     """One answer of the site; ``name`` is what its record calls it.
 
-    ``delay`` is in seconds; ``fault`` one of `FAULTS`; ``block`` says whether the visitor was refused
-    the page (the world's own verdict, which the figures of a crawl are checked against).
+    ``delay`` is in seconds; ``fault`` one of `FAULTS`; ``block`` says whether the visitor was
+    refused the page (the world's own verdict, which the figures of a crawl are checked against).
     """
 
     status: int = 200
@@ -42,7 +42,7 @@ class Answer:
         if coding == "gzip":
             body = gzip.compress(self.body, mtime=0)
         else:
-            import brotli  # noqa: PLC0415 - the demo does without it
+            import brotli  # type: ignore[import-untyped]  # noqa: PLC0415 - the demo does without it
 
             body = brotli.compress(self.body)
         return replace(self, body=body, headers={**self.headers, "Content-Encoding": coding})
@@ -51,8 +51,8 @@ class Answer:
 def page(title: str, content: str, *, status: int = 200, size: int = 0, **more: Any) -> Answer:
     """Return an HTML page, filled up with harmless text to ``size`` bytes."""
     text = (
-        f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title></head>'
-        f"\n<body>\n<h1>{title}</h1>\n{content}\n"
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+        f"<title>{title}</title></head>\n<body>\n<h1>{title}</h1>\n{content}\n"
     )
     end = "</body></html>\n"
     room = size - len(text.encode()) - len(end)
@@ -93,7 +93,7 @@ _WIDGET = '<div class="g-recaptcha" data-sitekey="6LeIxAcTAAAAAJcZVRqyHh71UMIEGN
 
 def _captcha(**more: Any) -> Answer:
     content = (
-        "<p>Please verify you are a human. We have detected unusual traffic from your network.</p>\n"
+        "<p>Please verify you are a human. We have detected unusual traffic.</p>\n"
         f'<form action="/captcha" method="post">{_WIDGET}<button>Continue</button></form>'
         '<script src="https://www.google.com/recaptcha/api.js" async></script>'
     )
@@ -102,17 +102,18 @@ def _captcha(**more: Any) -> Answer:
 
 def _challenge(**more: Any) -> Answer:
     content = (
-        '<noscript>Enable JavaScript and cookies to continue</noscript><script>window._cf_chl_opt={cvId:"3"};'
-        'var a=document.createElement("script");a.src="/cdn-cgi/challenge-platform/h/b/orchestrate/chl_page/v1";'
-        "</script>"
+        "<noscript>Enable JavaScript and cookies to continue</noscript>"
+        '<script>window._cf_chl_opt={cvId:"3"};var a=document.createElement("script");'
+        'a.src="/cdn-cgi/challenge-platform/h/b/orchestrate/chl_page/v1";</script>'
     )
     return page("Just a moment...", content, block=True, **more)
 
 
 def _login() -> Answer:
     content = (
-        '<form action="/login" method="post"><input name="user"><input type="password" name="password">'
-        f'{_WIDGET}<button>Sign in</button></form><a href="/">Home</a> <a href="/list/1">All products</a>'
+        '<form action="/login" method="post"><input name="user">'
+        f'<input type="password" name="password">{_WIDGET}<button>Sign in</button></form>'
+        '<a href="/">Home</a> <a href="/list/1">All products</a>'
     )
     return page("Sign in", content)
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 from loopback.wire import END, Head
 
 if TYPE_CHECKING:
+    from loopback.proxy import Proxy
+
     Key = tuple[str, tuple[str, int]]  # exit, and the address it leads to
 
 
@@ -35,7 +37,7 @@ class _Outgoing(asyncio.Protocol):
         self.transport = cast("asyncio.Transport", transport)
         self.connections.add(self.transport)
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's
         self.connections.discard(self.transport)
         if self.client is not None:
             self.client.transport.close()
@@ -75,7 +77,7 @@ class Upstream(_Outgoing):
     Understands answers with a length (all the site sends); others end with the connection.
     """
 
-    def __init__(self, pool: Any, key: Key) -> None:
+    def __init__(self, pool: Proxy, key: Key) -> None:
         super().__init__(pool.connections)
         self.pool = pool
         self.key = key

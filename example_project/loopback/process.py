@@ -19,7 +19,7 @@ class RemoteWorld:
     """A handle on a world in another process, which ends with `close` or with this process."""
 
     def __init__(self, **options: Any) -> None:
-        """Start ``python -m loopback`` with `World`'s arguments; RuntimeError if it does not start."""
+        """Start ``python -m loopback`` with `World`'s arguments; RuntimeError if that fails."""
         self._process = subprocess.Popen(
             [sys.executable, "-m", "loopback", json.dumps(options), "--obey"],
             cwd=Path(__file__).parent.parent,

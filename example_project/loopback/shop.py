@@ -11,6 +11,8 @@ from urllib.parse import parse_qsl, urlsplit
 from loopback.answers import Answer, named, page
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from loopback.site import Visit
 
 PER_LIST = 20
@@ -23,6 +25,18 @@ class Shop:
         self.products = products
         self.size = size
         self.lists = -(-products // PER_LIST)
+        self._makers: dict[str, Callable[[str], Answer | None]] = {
+            "": self._index,
+            "list": self._list,
+            "product": self._product,
+            "page": self._any,
+            "size": _bytes,
+            "slow": _slow,
+            "answer": named,
+            "captcha": lambda _: named("captcha"),
+            "login": lambda _: named("login"),
+            "robots.txt": _robots,
+        }
         self._page = lru_cache(maxsize=10_000)(self._make)
 
     def answer(self, visit: Visit) -> Answer:
@@ -37,37 +51,51 @@ class Shop:
         return self._page(kind, rest)
 
     def _make(self, kind: str, rest: str) -> Answer:
-        number = int(rest) if rest.isdigit() else 0
-        if kind == "" and not rest:
-            return self._index()
-        if kind == "list" and 1 <= number <= self.lists:
-            return self._list(number)
-        if kind == "product" and 1 <= number <= self.products:
-            return self._product(number)
-        if kind == "page" and rest:
-            return page(f"Page {rest}", '<a href="/">Home</a>', size=self.size, name="page")
-        if kind == "size":
-            return page(f"{number} bytes", "", size=number, name="page")
-        if kind == "slow":
-            return replace(page("Slow", ""), delay=float(rest), name="slow")
-        if kind == "answer":
-            return named(rest)
-        return _FIXED[path]() if (path := f"{kind}/{rest}".rstrip("/")) in _FIXED else named("404")
+        make = self._makers.get(kind)
+        return (make(rest) if make else None) or named("404")
 
-    def _index(self) -> Answer:
+    def _index(self, rest: str) -> Answer | None:
+        if rest:
+            return None
         return page("The shop", _links("list", 1, self.lists), size=self.size, name="index")
 
-    def _list(self, number: int) -> Answer:
+    def _list(self, rest: str) -> Answer | None:
+        number = _number(rest)
+        if not 1 <= number <= self.lists:
+            return None
         first = (number - 1) * PER_LIST + 1
         last = min(first + PER_LIST - 1, self.products)
         return page(f"List {number}", _links("product", first, last), size=self.size, name="list")
 
-    def _product(self, number: int) -> Answer:
+    def _product(self, rest: str) -> Answer | None:
+        number = _number(rest)
+        if not 1 <= number <= self.products:
+            return None
         content = (
             f'<div class="product" data-sku="{number:05d}"><h2>Chair {number}</h2>'
             f'<span class="price">{20 + number * 37 % 400}.90</span></div><a href="/">Home</a>'
         )
         return page(f"Chair {number}", content, size=self.size, name="product")
+
+    def _any(self, rest: str) -> Answer:
+        return page(f"Page {rest}", '<a href="/">Home</a>', size=self.size, name="page")
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isdigit() else 0
+
+
+def _bytes(rest: str) -> Answer:
+    return page(f"{rest} bytes", "", size=_number(rest), name="page")
+
+
+def _slow(rest: str) -> Answer:
+    return replace(page("Slow", ""), delay=float(rest), name="slow")
+
+
+def _robots(_: str) -> Answer:
+    body = b"User-agent: *\nDisallow: /private/\n"
+    return Answer(body=body, headers={"Content-Type": "text/plain"}, name="robots")
 
 
 def _links(kind: str, first: int, last: int) -> str:
@@ -93,14 +121,3 @@ def _echo(visit: Visit) -> Answer:
 @cache
 def _redirect(to: str, status: int) -> Answer:
     return Answer(status, b"", {"Location": to}, name="redirect")
-
-
-_FIXED = {
-    "captcha": lambda: named("captcha"),
-    "login": lambda: named("login"),
-    "robots.txt": lambda: Answer(
-        body=b"User-agent: *\nDisallow: /private/\n",
-        headers={"Content-Type": "text/plain"},
-        name="robots",
-    ),
-}

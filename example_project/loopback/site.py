@@ -14,12 +14,13 @@ from socket import SO_LINGER, SOL_SOCKET
 from typing import TYPE_CHECKING, Any
 
 from loopback.answers import Answer, answer_of
-from loopback.shop import Shop
 from loopback.wire import END, Head, RequestProtocol, response
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable, Collection, Mapping
+
+    from loopback.shop import Shop
 
     AnswerLike = Answer | str | int | Mapping[str, Any]
 
@@ -29,8 +30,8 @@ class Visit:
     """One request as the site saw it; header names are in lower case.
 
     ``exit`` is the address it came from and ``direct`` true where that is no proxy's exit;
-    ``connection`` numbers the TCP connections; ``time`` is `time.monotonic` at arrival. ``answer`` is
-    the name of what it got, ``block`` whether that was a refusal.
+    ``connection`` numbers the TCP connections; ``time`` is `time.monotonic` at arrival. ``answer``
+    is the name of what it got, ``block`` whether that was a refusal.
     """
 
     time: float
@@ -59,7 +60,7 @@ class Visit:
 
 @dataclass(slots=True)
 class Rule:
-    """Answers visits to a path (a shell pattern) from some exits or all; ``left`` times, or always."""
+    """Answers visits to a path from some exits, or all; ``left`` times, or always."""
 
     answer: Answer | Callable[[Visit], AnswerLike | None]
     path: re.Pattern[str] | None
@@ -106,9 +107,9 @@ class Site:
     """A shop under any host name, programmable by rules, that remembers every request in `visits`.
 
     Paths: ``/`` (links to the lists), ``/list/N``, ``/product/N``, ``/page/ANY``, ``/size/BYTES``,
-    ``/slow/SECONDS``, ``/echo`` (JSON of the request), ``/redirect?to=URL&status=302``, ``/captcha``,
-    ``/login`` (a form with a captcha widget), ``/robots.txt``, ``/answer/NAME`` (any answer of
-    `loopback.answers`, or a status); everything else is 404.
+    ``/slow/SECONDS``, ``/echo`` (JSON of the request), ``/redirect?to=URL&status=302``,
+    ``/captcha``, ``/login`` (a form with a captcha widget), ``/robots.txt``, ``/answer/NAME`` (any
+    answer of `loopback.answers`, or a status); everything else is 404.
 
     With ``cookies`` each visitor that brings none gets a cookie ``visitor=<random>``.
     """
@@ -163,9 +164,9 @@ class Site:
     ) -> None:
         """Answer visits to ``path`` (a shell pattern, query included) so; later rules come first.
 
-        ``exits`` limits it to visits from these addresses, ``times`` to so many of them. ``answer`` is
-        an `Answer`, its name, a status, a mapping of fields, or a function of the visit that returns
-        one of these (None: not this time).
+        ``exits`` limits it to visits from these addresses, ``times`` to so many of them. ``answer``
+        is an `Answer`, its name, a status, a mapping of fields, or a function of the visit that
+        returns one of these (None: not this time).
         """
         rule = Rule(
             answer=answer if callable(answer) else answer_of(answer),
@@ -179,7 +180,7 @@ class Site:
     def limit(
         self, requests: int, window: float, ban: float, answer: AnswerLike = "too-many"
     ) -> None:
-        """Allow each exit ``requests`` per ``window`` seconds; then answer so for ``ban`` seconds."""
+        """Allow an exit ``requests`` per ``window`` seconds; then answer so for ``ban`` seconds."""
         self._limit = Limit(requests, window, ban, answer_of(answer))
 
     def reset(self) -> None:

@@ -68,7 +68,7 @@ class RequestProtocol(asyncio.Protocol):
         self.transport = cast("asyncio.Transport", transport)
         self.connections.add(self.transport)
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's
         self.connections.discard(self.transport)
 
     def data_received(self, data: bytes) -> None:

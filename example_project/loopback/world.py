@@ -19,6 +19,8 @@ from loopback.site import Site
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
+    from typing_extensions import Self
+
 _FIRST_EXIT = IPv4Address("127.16.0.0")
 _SUBNET = 256
 
@@ -26,11 +28,11 @@ _SUBNET = 256
 class World:
     """A site and its proxies on the loopback interface; a context manager.
 
-    ``exits`` is their number, ``subnets`` how many /24 networks they lie in (0: as few as possible).
-    ``seed`` decides what `pick_exits` picks. ``products`` and ``page_size`` (bytes) shape the shop.
-    ``port`` is the gateway's, 0 for any free one. ``proxy`` holds more arguments of `Proxy`. With
-    ``tls`` the site speaks https too, with a certificate of its own (needs trustme). With ``keep``
-    false visits and passages are counted only.
+    ``exits`` is their number, ``subnets`` how many /24 networks they lie in (0: as few as it
+    takes). ``seed`` decides what `pick_exits` picks. ``products`` and ``page_size`` (bytes) shape
+    the shop. ``port`` is the gateway's, 0 for any free one. ``proxy`` holds more arguments of
+    `Proxy`. With ``tls`` the site speaks https too, with a certificate of its own (needs trustme).
+    With ``keep`` false visits and passages are counted only.
 
     Names ending in ``.invalid`` do not resolve, ``refused.*`` refuses connections, an address is
     taken as it is, and every other name is the site.
@@ -67,7 +69,7 @@ class World:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="loopback-world")
 
-    def __enter__(self) -> World:
+    def __enter__(self) -> Self:
         self.start()
         return self
 
@@ -99,7 +101,7 @@ class World:
         return f"http://{self.template}:{password}@127.0.0.1:{self.proxy.port}"
 
     def proxies(self, exits: Collection[str] | None = None) -> list[str]:
-        """Return one URL per exit (of these, or of all); their ports are opened at the first call."""
+        """Return one URL per exit, of these or of all; ports are opened when first asked for."""
         wanted = self.exits if exits is None else list(exits)
         missing = [exit_ for exit_ in wanted if exit_ not in self.proxy.list_addresses]
         self._call(self.proxy.open_list(missing))
@@ -205,7 +207,7 @@ def _addresses(count: int, subnets: int) -> list[str]:
 
 
 def _exit_address(peer: tuple[str, int]) -> str | None:
-    return peer[0] if ip_address(peer[0]) >= _FIRST_EXIT else None
+    return peer[0] if IPv4Address(peer[0]) >= _FIRST_EXIT else None
 
 
 @cache

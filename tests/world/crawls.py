@@ -81,7 +81,7 @@ class RunningCrawl:
         self.process.terminate()
 
     def wait(self, timeout: float = 60) -> Crawl:
-        """Wait for its end; a crawl that takes longer is killed, and fails the test with its log."""
+        """Wait for its end; one that takes longer is killed, and fails the test with its log."""
         try:
             code = self.process.wait(timeout)
         except subprocess.TimeoutExpired as error:
@@ -131,7 +131,7 @@ class Crawler:
         args: Mapping[str, str] | None = None,
         env: Mapping[str, str] | None = None,
     ) -> RunningCrawl:
-        """Start a crawl: of a spider given as source text, or of a list of requests (`PagesSpider`).
+        """Start a crawl of a spider given as source text, or of a list of requests (`PagesSpider`).
 
         ``settings`` are plain values (anything whose ``repr`` is its source), ``args`` spider
         arguments, ``env`` more environment variables.

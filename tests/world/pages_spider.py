@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 class PagesSpider(scrapy.Spider):
     """Argument ``requests``: a JSON list of URLs, or of keyword arguments of `scrapy.Request`.
 
-    Yields ``{url, final, status, title, echo, session, verdict, flags}`` for a page that reached the
-    callback (``url`` is the one asked for, ``final`` the last after redirects, ``echo`` what ``/echo``
-    says), and ``{url, error, message}`` for one that reached the errback.
+    Yields ``{url, final, status, title, echo, session, verdict, flags}`` for a page that reached
+    the callback (``url`` is the one asked for, ``final`` the last after redirects, ``echo`` what
+    ``/echo`` says), and ``{url, error, message}`` for one that reached the errback.
     """
 
     name = "pages"
@@ -29,7 +29,7 @@ class PagesSpider(scrapy.Spider):
 
     async def start(self) -> AsyncIterator[Any]:
         for entry in self.requests:
-            fields = {"url": entry} if isinstance(entry, str) else dict(entry)
+            fields: dict[str, Any] = {"url": entry} if isinstance(entry, str) else dict(entry)
             fields["meta"] = {"asked": fields["url"], **fields.get("meta", {})}
             yield scrapy.Request(**fields, callback=self.parse, errback=self.failed)
 
@@ -49,6 +49,6 @@ class PagesSpider(scrapy.Spider):
     def failed(self, failure: Failure) -> Any:
         yield {
             "url": failure.request.meta["asked"],  # type: ignore[attr-defined]
-            "error": failure.type.__name__,
+            "error": type(failure.value).__name__,
             "message": failure.getErrorMessage(),
         }

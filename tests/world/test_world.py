@@ -1,4 +1,4 @@
-"""The loopback world is what the other tests take it for, seen by plain clients and plain Scrapy."""
+"""The loopback world is what the other tests take it for, seen by plain clients and Scrapy."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
-import brotli
+import brotli  # type: ignore[import-untyped]
 import pytest
 from loopback import Answer, World, launch
 from loopback.answers import named
@@ -41,9 +41,15 @@ class Reply:
 
 
 def fetch(
-    url: str, proxy: str | None = None, *, timeout: float = 5, method: str = "GET", **headers: str
+    url: str,
+    proxy: str | None = None,
+    *,
+    timeout: float = 5,
+    method: str = "GET",
+    headers: dict[str, str] | None = None,
 ) -> Reply:
     """Fetch a page as curl would, through a proxy or directly."""
+    headers = dict(headers or {})
     target = urlsplit(url)
     path = target._replace(scheme="", netloc="").geturl()
     connection = _connect(url, proxy, timeout)
@@ -170,7 +176,11 @@ def test_credentials_are_recorded_as_they_arrive(make_world: Callable[..., World
 
 def test_proxy_credentials_do_not_reach_the_site(world: World) -> None:
     """The gateway keeps Proxy-Authorization to itself; everything else arrives."""
-    fetch(world.url("/page/1?a=b"), session(world, "a"), **{"User-Agent": "test", "Cookie": "a=1"})
+    fetch(
+        world.url("/page/1?a=b"),
+        session(world, "a"),
+        headers={"User-Agent": "test", "Cookie": "a=1"},
+    )
     visit = world.site.visits[-1]
     assert visit.url == "http://shop.example/page/1?a=b"
     assert visit.headers["user-agent"] == "test"
@@ -209,7 +219,7 @@ def test_rules(world: World) -> None:
     world.site.on("*", "error", host="other.*")
 
     def get(path: str, host: str = "shop.example", **headers: str) -> Reply:
-        return fetch(world.url(path, host), session(world, "a"), **headers)
+        return fetch(world.url(path, host), session(world, "a"), headers=headers)
 
     first = get("/page/1")
     assert (first.status, first.headers["Content-Encoding"]) == (200, "br")
@@ -278,12 +288,12 @@ def test_visitor_cookie(world: World) -> None:
     given = {fetch(world.url("/"), session(world, n)).headers["Set-Cookie"] for n in range(3)}
     assert len(given) == 3
     cookie = given.pop().partition(";")[0]
-    reply = fetch(world.url("/"), session(world, "a"), Cookie=cookie)
+    reply = fetch(world.url("/"), session(world, "a"), headers={"Cookie": cookie})
     assert reply.headers["Set-Cookie"] is None
 
 
 def test_proxy_faults(world: World) -> None:
-    """An exit can be a black hole, hang up, want a password, fail tunnels, answer itself, be slow."""
+    """An exit can be a black hole, hang up, deny, fail tunnels, answer itself, be slow."""
     kinds = ("black-hole", "close", "407", "tunnel", "error-page", "slow")
     for exit_, kind in zip(world.exits, kinds, strict=False):
         world.proxy.spoil([exit_], kind, seconds=0.3)
@@ -428,8 +438,9 @@ class Shop(scrapy.Spider):
 
     def parse(self, response):
         yield {"url": response.url}
+        proxy = self.settings["GATEWAY"].format(session="b")
         for link in response.css("a.list, a.product"):
-            yield response.follow(link, meta={"proxy": self.settings["GATEWAY"].format(session="b")})
+            yield response.follow(link, meta={"proxy": proxy})
 """
 
 
