@@ -23,7 +23,8 @@ of JSON.
 from loopback.answers import Answer, named
 from loopback.process import RemoteWorld, launch
 from loopback.proxy import Fault, Passage, Proxy
-from loopback.site import Rule, Site, Visit
+from loopback.rules import Visit
+from loopback.site import Site
 from loopback.world import World
 
 __all__ = [
@@ -32,7 +33,6 @@ __all__ = [
     "Passage",
     "Proxy",
     "RemoteWorld",
-    "Rule",
     "Site",
     "Visit",
     "World",

@@ -3,25 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, cast
 
 from loopback.wire import END, Head
 
 if TYPE_CHECKING:
+    from loopback.client import Client
     from loopback.proxy import Proxy
 
     Key = tuple[str, tuple[str, int]]  # exit, and the address it leads to
-
-
-class Client(Protocol):
-    """What a client's connection offers to the connection that serves it."""
-
-    transport: asyncio.Transport
-    other: asyncio.Transport | None
-    tunnel: bool
-
-    def finished(self, *, keep: bool) -> None:
-        """Note that the answer has been passed on."""
 
 
 class _Outgoing(asyncio.Protocol):

@@ -13,7 +13,7 @@ from loopback.answers import Answer, named, page
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from loopback.site import Visit
+    from loopback.rules import Visit
 
 PER_LIST = 20
 
