@@ -70,6 +70,7 @@ class RequestProtocol(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's
         self.connections.discard(self.transport)
+        self.transport.close()  # Python 3.10 calls a lost TLS transport unclosed otherwise
 
     def data_received(self, data: bytes) -> None:
         self.buffer += data

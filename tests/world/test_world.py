@@ -474,7 +474,7 @@ def test_a_crawl_can_be_killed(world: World, plain_crawl: Crawler) -> None:
     urls = [world.direct_url(f"/page/{n}") for n in range(100)]
     running = plain_crawl.start(urls, {"CONCURRENT_REQUESTS": 2})
     deadline = time.monotonic() + 30
-    while not running.items() and time.monotonic() < deadline:
+    while not running.items() and running.process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)
     result = running.kill()
     assert result.exit_code == -signal.SIGKILL
