@@ -1,7 +1,8 @@
-"""Proxies: what one is, and where they come from."""
+"""Proxies: what one is, where they come from, and which of them a session gets."""
 
 from __future__ import annotations
 
+from scrapy_session_filter.proxies.allocation import EndpointHealth, SiteProxies
 from scrapy_session_filter.proxies.choosing import proxy_source
 from scrapy_session_filter.proxies.endpoint import ProxyEndpoint, mask
 from scrapy_session_filter.proxies.parsing import Wire, parse_proxy
@@ -16,11 +17,13 @@ from scrapy_session_filter.proxies.sources import (
 __all__ = [
     "CallableSource",
     "DirectSource",
+    "EndpointHealth",
     "FileSource",
     "GatewaySource",
     "ListSource",
     "ProxyEndpoint",
     "ProxySource",
+    "SiteProxies",
     "Wire",
     "mask",
     "parse_proxy",
