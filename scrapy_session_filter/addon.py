@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from scrapy_session_filter.extension import SessionFilterExtension
+from scrapy_session_filter.gate import ProxyGate
+from scrapy_session_filter.middleware import SessionFilterMiddleware
+
 if TYPE_CHECKING:
     from scrapy.settings import BaseSettings
 
@@ -19,9 +23,9 @@ class Addon:
     def update_settings(self, settings: BaseSettings) -> None:
         """Fill in what is not there yet."""
         for setting, component, priority in (
-            ("DOWNLOADER_MIDDLEWARES", "scrapy_session_filter.SessionFilterMiddleware", 650),
-            ("DOWNLOADER_MIDDLEWARES", "scrapy_session_filter.ProxyGate", 995),
-            ("EXTENSIONS", "scrapy_session_filter.SessionFilterExtension", 500),
+            ("DOWNLOADER_MIDDLEWARES", SessionFilterMiddleware, 650),
+            ("DOWNLOADER_MIDDLEWARES", ProxyGate, 995),
+            ("EXTENSIONS", SessionFilterExtension, 500),
         ):
             settings.setdefault_in_component_priority_dict(setting, component, priority)
         if settings.get("SCHEDULER_PRIORITY_QUEUE") != QUEUE:

@@ -243,8 +243,8 @@ class SessionFilterMiddleware:
         except BaseException:  # whatever decoding raises is not the session's fault
             held.pool.abandon(held.lease)
             raise
-        response.meta[PIN] = held.lease.session.id
-        response.meta[VERDICT] = verdict.as_dict()
+        request.meta[PIN] = held.lease.session.id
+        request.meta[VERDICT] = verdict.as_dict()
         self._report(request, held, verdict, response=response)
         return self._answer(request, track, held, verdict, response) or response
 

@@ -13,7 +13,7 @@ from scrapy_session_filter import snapshot
 from scrapy_session_filter.policies import PolicyContext
 from scrapy_session_filter.pool import SessionPool
 from scrapy_session_filter.proxies import EndpointHealth, SiteProxies
-from scrapy_session_filter.stores import Batch
+from scrapy_session_filter.stores.base import Batch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from scrapy_session_filter.identities import IdentitySource
     from scrapy_session_filter.roster import Limits, Watcher
     from scrapy_session_filter.session import Session
-    from scrapy_session_filter.stores import SessionStore
+    from scrapy_session_filter.stores.base import SessionStore
     from scrapy_session_filter.stores.thread import StoreThread
 
 logger = logging.getLogger("scrapy_session_filter")

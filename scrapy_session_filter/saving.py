@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from scrapy_session_filter.pools import SitePools
-    from scrapy_session_filter.stores import Batch, SessionStore
+    from scrapy_session_filter.stores.base import Batch, SessionStore
     from scrapy_session_filter.stores.thread import StoreThread
 
 logger = logging.getLogger("scrapy_session_filter")
