@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from scrapy.http import Response
 
     from scrapy_session_filter.engines import EngineBinding
-    from scrapy_session_filter.settings import SessionFilterSettings
 
 _OF_A_CHAIN = ("redirect_times", "redirect_ttl", "redirect_urls", "redirect_reasons")
 
@@ -55,7 +54,7 @@ def _first_of_chain(request: Request, track: Track) -> Request:
     if not urls:
         return request.copy()
     start = track.start or {"method": "GET", "body": b""}
-    first = request.replace(url=urls[0], **start)
+    first: Request = request.replace(url=urls[0], **start)
     for key in _OF_A_CHAIN:
         first.meta.pop(key, None)
     return first

@@ -17,7 +17,7 @@ from scrapy.exceptions import CloseSpider, NotConfigured
 from scrapy.utils.asyncio import create_looping_call
 
 from scrapy_session_filter.engines import HttpBinding
-from scrapy_session_filter.exceptions import ConfigurationError, StoreError
+from scrapy_session_filter.exceptions import ConfigurationError
 from scrapy_session_filter.pools import SitePools
 from scrapy_session_filter.roster import Watcher
 from scrapy_session_filter.saving import Saver
@@ -91,13 +91,16 @@ class SessionFilterExtension:
         self.clock = time.monotonic
         self.run = token_hex(6)
         self.leases: dict[str, Held] = {}
-        self.verdicts: dict[str, Verdict] = {}  #: judged before the HTTP cache saw the answer, by lease
+        self.verdicts: dict[
+            str, Verdict
+        ] = {}  #: judged before the HTTP cache saw the answer, by lease
         self.waiting = 0  #: requests that wait for a session in the middleware
         self.most_waiting = max(1, crawler.settings.getint("CONCURRENT_REQUESTS") // 8)
         self.judge = settings.make_judge()
         self.binding: EngineBinding = HttpBinding(crawler, settings.first_timeout)
         self._closing = False
         self._reasons: set[str] = set()
+        self._ending: asyncio.Future[None] | None = None
         self._refreshing: asyncio.Future[None] | None = None
         self._nudge: asyncio.TimerHandle | None = None
         self._source = settings.make_source()
@@ -199,7 +202,7 @@ class SessionFilterExtension:
             return
         self._closing = True
         self.pools.close()
-        asyncio.ensure_future(self.crawler.engine.close_spider_async(reason=reason))
+        self._ending = asyncio.ensure_future(self.crawler.engine.close_spider_async(reason=reason))
 
     # -- now and then ----------------------------------------------------------------------------
 
@@ -320,7 +323,8 @@ class SessionFilterExtension:
 
     def _sum_up(self) -> None:
         stats = self.crawler.stats
-        assert stats is not None
+        if stats is None:
+            return
         live = resting = 0
         for pool in self.pools:
             resting += pool.roster.resting
@@ -362,9 +366,7 @@ def extension_of(crawler: Crawler, component: str) -> SessionFilterExtension:
         raise NotConfigured(msg)
     extension = crawler.get_extension(SessionFilterExtension)
     if extension is None:
-        raise ConfigurationError(
-            "EXTENSIONS",
-            "without scrapy_session_filter.SessionFilterExtension",
-            f"the extension that {component} works with; the add-on sets up all of them",
-        )
+        found = "without scrapy_session_filter.SessionFilterExtension"
+        expected = f"the extension that {component} works with; the add-on sets up all of them"
+        raise ConfigurationError("EXTENSIONS", found, expected)
     return extension

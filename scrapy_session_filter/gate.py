@@ -74,7 +74,9 @@ class ProxyGate:
         verdict = self._extension.judge.response(response, request)
         if verdict.is_block:
             self._extension.verdicts[track.lease] = verdict
-            request.meta["_dont_cache"] = True  # for this answer alone: the cache takes it off again
+            request.meta["_dont_cache"] = (
+                True  # for this answer alone: the cache takes it off again
+            )
 
     def process_exception(self, request: Request, exception: Exception) -> None:
         """Scrub the request."""

@@ -7,6 +7,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from scrapy.downloadermiddlewares.httpcompression import HttpCompressionMiddleware
+from scrapy.http import Response
 
 from scrapy_session_filter.tracking import is_inline
 from scrapy_session_filter.verdict import OK, Kind, Strength, Verdict
@@ -14,7 +15,6 @@ from scrapy_session_filter.verdict import OK, Kind, Strength, Verdict
 if TYPE_CHECKING:
     from scrapy import Request
     from scrapy.crawler import Crawler
-    from scrapy.http import Response
 
     from scrapy_session_filter.extension import SessionFilterExtension
     from scrapy_session_filter.session import Lease
@@ -54,8 +54,7 @@ class AnswerJudge:
         if middleware is None:
             return response
         decoded = middleware.process_response(request=request, response=response)
-        decoded.request = request  # type: ignore[union-attr] - it returns a response, never a request
-        return decoded  # type: ignore[return-value]
+        return decoded if isinstance(decoded, Response) else response
 
     async def _ask_spider(self, response: Response, verdict: Verdict) -> Verdict:
         hook = getattr(self._crawler.spider, SPIDER_HOOK, None)
@@ -65,7 +64,7 @@ class AnswerJudge:
             opinion = hook(response)
             if inspect.isawaitable(opinion):
                 opinion = await opinion
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - a spider may raise anything; the crawl goes on
             self._complain(f"{SPIDER_HOOK} raised {type(error).__name__}", error)
             return verdict
         if opinion is None:

@@ -78,10 +78,7 @@ class SessionFilterMiddleware:
         """Put a session on the request; wait for one if need be, within bounds."""
         track = Track.of(request)
         how = arrival(request, track)
-        if track is None:
-            track = Track()
-        else:
-            track = self._take_over(request, track, how)
+        track = Track() if track is None else self._take_over(request, track, how)
         if self._stays_out(request):
             return None
         self._check(request)
@@ -224,7 +221,9 @@ class SessionFilterMiddleware:
         track.put_on(request)
         extension.hold(lease, pool, request)
         extension.count("requests")
-        logger.debug("%s goes through session %s of %s (%s)", request, session.id, pool.site, lease.why)
+        logger.debug(
+            "%s goes through session %s of %s (%s)", request, session.id, pool.site, lease.why
+        )
 
     # -- answers ---------------------------------------------------------------------------------
 
@@ -246,7 +245,7 @@ class SessionFilterMiddleware:
         request.meta[PIN] = held.lease.session.id
         request.meta[VERDICT] = verdict.as_dict()
         self._report(request, held, verdict, response=response)
-        return self._answer(request, track, held, verdict, response) or response
+        return self._answer(request, track, verdict, response) or response
 
     def process_exception(self, request: Request, exception: Exception) -> Request | None:
         """Judge a failure; those of proxies are tried again here, those of sites by Scrapy."""
@@ -259,7 +258,7 @@ class SessionFilterMiddleware:
             return None
         verdict = self._judge.failure(request, exception, held.lease)
         self._report(request, held, verdict, response=None)
-        return self._answer(request, track, held, verdict, None)
+        return self._answer(request, track, verdict, None)
 
     def _report(
         self, request: Request, held: Held, verdict: Verdict, *, response: Response | None
@@ -267,7 +266,9 @@ class SessionFilterMiddleware:
         extension, lease = self._extension, held.lease
         extension.count_verdict(verdict)
         spared = verdict.is_block and is_robots(request)
-        if spared or (response is not None and self._judge.is_no_evidence(request, response, verdict)):
+        if spared or (
+            response is not None and self._judge.is_no_evidence(request, response, verdict)
+        ):
             held.pool.abandon(lease)
         else:
             now = extension.clock()
@@ -278,7 +279,11 @@ class SessionFilterMiddleware:
             logger.debug("%s through session %s: %s", request, lease.session.id, verdict)
 
     def _answer(
-        self, request: Request, track: Track, held: Held, verdict: Verdict, response: Response | None
+        self,
+        request: Request,
+        track: Track,
+        verdict: Verdict,
+        response: Response | None,
     ) -> Request | None:
         """Return the request to send out instead of this answer, or None to pass the answer on."""
         extension = self._extension
@@ -301,4 +306,3 @@ class SessionFilterMiddleware:
             request.meta["dont_retry"] = request.meta["handle_httpstatus_all"] = True
             return None
         raise IgnoredGiveUp(request.url, verdict, track.attempts + 1)
-

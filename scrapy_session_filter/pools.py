@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from random import Random
 
+    from scrapy_session_filter.identities import IdentitySource
     from scrapy_session_filter.policies import Policy
     from scrapy_session_filter.proxies import ProxySource
-    from scrapy_session_filter.identities import IdentitySource
     from scrapy_session_filter.roster import Limits, Watcher
     from scrapy_session_filter.session import Session
     from scrapy_session_filter.stores.base import SessionStore
@@ -104,9 +104,7 @@ class SitePools:
         claim, state = await asyncio.wrap_future(call)
         pool = self._make(site)
         now = self._clock()
-        restored = snapshot.restore(
-            pool, claim.rows, state, now=now, wall_offset=time.time() - now
-        )
+        restored = snapshot.restore(pool, claim.rows, state, now=now, wall_offset=time.time() - now)
         if claim.rows:
             logger.info("%s: %s", site, restored)
         for name in ("kept", "expired", "no_proxy", "damaged"):

@@ -109,7 +109,9 @@ class SessionAwarePriorityQueue:
         queue = self._queues.get(site)
         if queue is None:
             queue = self._make(site)
-            queue.push(request)  # may fail (a request that cannot be serialised): keep no empty queue
+            queue.push(
+                request
+            )  # may fail (a request that cannot be serialised): keep no empty queue
             self._queues[site] = queue
         else:
             queue.push(request)

@@ -45,7 +45,7 @@ class Answer:
     it could not be read. ``proxied`` is None where nobody knows.
     """
 
-    def __init__(  # noqa: PLR0913 - the parts of an HTTP answer
+    def __init__(
         self,
         status: int,
         headers: Mapping[str, list[str]] | None = None,
