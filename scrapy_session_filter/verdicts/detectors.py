@@ -120,7 +120,7 @@ _MARKED = 128 * 1024
 
 
 def _together(weak: list[Verdict], answer: Answer) -> Verdict | None:
-    """Weigh weak evidence: two pieces prove, or one on a refusing status; one on a bare page may."""
+    """Weigh weak evidence: two pieces prove, or one on a refusal; one on a bare page may."""
     first = weak[0]
     if len(weak) > 1 or answer.status in REFUSING:
         return Verdict(

@@ -69,7 +69,7 @@ SHOPS = (
     Rule("ebay-challenge", "ebay_distil", CHALLENGE, URL, "ebay./splashui/challenge", "eBay's own challenge path"),
     Rule("ebay-captcha", "ebay_distil", CAPTCHA, URL, "ebay./splashui/captcha", "eBay's own captcha path"),
     Rule("walmart-blocked", "perimeterx", CAPTCHA, TEXT, "/blocked?url=", "wafer: Walmart", thin),
-    Rule("alibaba-arg1", "alibaba_acw", CHALLENGE, CODE, "var arg1='", "captures; wafer", also="acw_sc__v2"),
+    Rule("alibaba-arg1", "alibaba_acw", CHALLENGE, TEXT, "var arg1='", "captures; wafer", also="acw_sc__v2"),
     Rule("alibaba-acw-only", "alibaba_acw", CHALLENGE, TEXT, "acw_sc__v2", "wafer", thin),
     Rule("aliyun-waf", "alibaba_acw", CAPTCHA, TEXT, "aliyun_waf", "wafw00f; identYwaf", thin),
     Rule("aliyun-405", "alibaba_acw", DENIED, TEXT, "errors.aliyun.com", "wafw00f: aliyundun", lambda a: a.status == 405 or a.is_thin),
