@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 SHORT = (
     24 * 1024
 )  #: bytes; 95 in 100 block pages are shorter, and three in four ordinary pages longer
-HEAD, TAIL = 12 * 1024, 4 * 1024  #: bytes seen of a longer page
+HEAD, TAIL = 24 * 1024, 4 * 1024  #: bytes seen of a longer page
 EDGE = 4 * 1024  #: bytes seen at either end of a longer page with an ordinary status
 #: what most pages come with; they are looked at closely only if they are thin
 ORDINARY = frozenset((200, 404, 410))
@@ -232,10 +232,17 @@ def _visible(page: bytes) -> bytes:
         return b"." * THIN
     seen, length, hidden = [pieces[0]], 0, b""
     for piece in pieces[1:]:
-        if hidden:
+        if hidden == b"-->":
+            if hidden not in piece:
+                continue
+            hidden, piece = b"", piece[piece.find(b"-->") + 2 :]  # noqa: PLW2901 - the comment's end
+        elif hidden:
             if not piece.startswith(hidden):
                 continue
             hidden = b""
+        elif piece.startswith(b"!--") and b"-->" not in piece:
+            hidden = b"-->"
+            continue
         elif piece.startswith(_HIDDEN):
             hidden = b"/" + piece[:5]
             continue

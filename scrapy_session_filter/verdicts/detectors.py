@@ -147,7 +147,11 @@ class StatusDetector(_BuiltIn):
         n = next(self.book.holding(self.by_status.get(status, ()), answer), None)
         if n is not None:
             return self.book.verdicts[n]
-        if status in (401, 403) and answer.body and answer.start.startswith((b"{", b"[", b"<?xml")):
+        if (
+            status in (401, 403)
+            and answer.is_data
+            and answer.start.startswith((b"{", b"[", b"<?xml"))
+        ):
             return _API_ANSWER
         return by_status(status, "retry-after" in answer.headers)
 

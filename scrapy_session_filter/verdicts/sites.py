@@ -144,10 +144,10 @@ SOCIAL = (
     Rule("sec-gov", "sec_gov", RATE, PROSE, "your request originates from an undeclared automated tool", "docs: SEC fair access", sparse),
     Rule("sec-gov-rate", "sec_gov", RATE, TITLE, "sec.gov | request rate threshold exceeded", "docs: SEC fair access"),
     Rule("yelp-page", "yelp", DENIED, PROSE, "you have been blocked from accessing yelp", "Yelp's own page", sparse),
-    Rule("azure-blocked", "azure_app_service", DENIED, PROSE, "the web app you have attempted to reach has blocked your access", "docs: Azure App Service access restrictions", thin_or_failed),
+    Rule("azure-blocked", "azure_app_service", DENIED, PROSE, "has blocked your access", "docs: Azure App Service access restrictions", thin_or_failed),
     Rule("azure-waf", "azure", DENIED, TITLE, "microsoft-azure-application-gateway/v2", "docs: Azure Application Gateway", lambda a: a.status == 403),
     Rule("azure-challenge", "azure", CHALLENGE, TITLE, "azure waf", "docs: Azure WAF JavaScript challenge", sparse),
-    Rule("ms-ip-banned", "ms_ip_ban", ADDRESS, PROSE, "your ip address is banned", "Microsoft's own page", thin_or_failed),
+    Rule("ms-ip-banned", "ms_ip_ban", ADDRESS, PROSE, "ip address is banned", "Microsoft's own page", thin_or_failed),
     Rule("invision-ip", "invision", ADDRESS, TITLE, "ip address blocked", "InVision's allow-list page", sparse),
     Rule("queue-it", "queue_it", RATE, URL, "queue-it.net/", "docs: Queue-it"),
 )

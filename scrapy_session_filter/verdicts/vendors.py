@@ -198,7 +198,7 @@ OTHERS = (
     Rule("vercel-path", "vercel", CHALLENGE, TEXT, "/.well-known/vercel/security/", "docs: Vercel firewall", thin),
     Rule("ddosguard-title", "ddos_guard", CHALLENGE, TITLE, "ddos-guard", "captures; FlareSolverr"),
     Rule("ddosguard-path", "ddos_guard", CHALLENGE, TEXT, "/.well-known/ddos-guard/", "captures; FlareSolverr", thin),
-    Rule("qrator-auth", "qrator", CHALLENGE, TEXT, "/__qrator/qauth", "Qrator's browser check script", thin),
+    Rule("qrator-auth", "qrator", CHALLENGE, TEXT, "/__qrator/qauth", "Qrator's browser check script", thin_or_failed),
     Rule("servicepipe-cookie", "servicepipe", CHALLENGE, TEXT, "get_cookie_spsc", "ServicePipe's own cookie setter", sparse),
     Rule("servicepipe-path", "servicepipe", CHALLENGE, TEXT, "/exhkqyad", "ServicePipe's fixed challenge path", thin_or_failed),
     Rule("servicepipe-text", "servicepipe", DENIED, PROSE, "blocked by servicepipe", "ServicePipe's own page", sparse),
