@@ -225,7 +225,7 @@ class Lease:
         return self.session.site
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Outcome:
     """What came of a lease, as the policy sees it.
 

@@ -1,6 +1,5 @@
 # TEMPORARY STUB
-from urllib.parse import urlparse
-
+from scrapy.utils.httpobj import urlparse_cached
 from scrapy.utils.misc import load_object
 
 from scrapy_session_filter.identities import identity_source
@@ -81,4 +80,4 @@ class SessionFilterSettings:
         )
 
     def site_key(self, request):
-        return urlparse(request.url).hostname
+        return urlparse_cached(request).hostname
