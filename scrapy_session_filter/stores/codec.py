@@ -103,6 +103,14 @@ def checksum(table: str, keys: tuple[str, ...], data: bytes = b"") -> bytes:
     return blake2b("\0".join((table, *keys, "")).encode() + data, digest_size=8).digest()
 
 
+def is_intact(sum_: object, table: str, keys: tuple[str, ...], data: bytes = b"") -> bool:
+    """Return whether a row is what was written; False also where a value's type has changed."""
+    try:
+        return checksum(table, keys, data) == sum_
+    except (TypeError, ValueError):
+        return False
+
+
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) != len(pairs):

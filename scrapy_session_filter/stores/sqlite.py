@@ -22,7 +22,7 @@ from scrapy_session_filter.stores.base import (
     Claim,
     SessionStore,
 )
-from scrapy_session_filter.stores.codec import checksum, decode_all, decode_own
+from scrapy_session_filter.stores.codec import decode_all, decode_own, is_intact
 from scrapy_session_filter.stores.forks import survive_forks
 from scrapy_session_filter.stores.owners import Owners
 from scrapy_session_filter.stores.salvage import repair
@@ -342,7 +342,7 @@ class SQLiteStore(SessionStore):
             "SELECT key, data, sum FROM states WHERE kind = ? AND (? IS NULL OR key = ?)",
             (kind, key, key),
         ):
-            if checksum("states", (kind, name), data) == sum_:
+            if is_intact(sum_, "states", (kind, name), data):
                 states[name] = decode_own(data, limit)
         return states
 
@@ -363,7 +363,7 @@ def _intact(found: list[tuple[int, str, str, str, bytes, bytes]]) -> list[Row]:
     sound = [
         data
         for _, site, id_, exit_, data, sum_ in found
-        if checksum("sessions", (site, id_, exit_), data) == sum_
+        if is_intact(sum_, "sessions", (site, id_, exit_), data)
     ]
     rows = list(decode_all(sound, MAX_ROW_BYTES))
     if len(rows) < len(found):

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from scrapy_session_filter.exceptions import InvalidRow
 from scrapy_session_filter.stores.base import MAX_ROW_BYTES, MAX_SESSIONS, MAX_STATE_BYTES, Batch
-from scrapy_session_filter.stores.codec import checksum, decode_own, encode, row_key, text_key
+from scrapy_session_filter.stores.codec import (
+    checksum,
+    decode_own,
+    encode,
+    is_intact,
+    row_key,
+    text_key,
+)
 
 if TYPE_CHECKING:
     import sqlite3
@@ -86,7 +93,7 @@ def _merged(db: sqlite3.Connection, site: str, state: dict[str, Any]) -> dict[st
     saved = db.execute(
         "SELECT data, sum FROM states WHERE kind = 'site' AND key = ?", (site,)
     ).fetchone()
-    if saved is not None and checksum("states", ("site", site), saved[0]) == saved[1]:
+    if saved is not None and is_intact(saved[1], "states", ("site", site), saved[0]):
         state = {**decode_own(saved[0], MAX_STATE_BYTES), **state}
     return {name: value for name, value in state.items() if value is not None}
 
