@@ -60,6 +60,8 @@ class Answer:
     ) -> None:
         self.status = status
         self.headers: Mapping[str, list[str]] = headers or {}
+        if body and body.startswith((b"\xff\xfe", b"\xfe\xff")):
+            body = body[: 4 * SHORT].replace(b"\0", b"")  # UTF-16: ASCII markers become readable
         self.body = body
         self.url = url
         self.redirects = redirects
@@ -134,7 +136,7 @@ class Answer:
             return True
         if kind and not kind.startswith(("application/octet-stream", "unknown", "*")):
             return False
-        return b"\0" not in self.body[:512] or self.body.startswith((b"\xff\xfe", b"\xfe\xff"))
+        return b"\0" not in self.body[:512]
 
     @cached_property
     def is_data(self) -> bool:
@@ -149,7 +151,7 @@ class Answer:
     @cached_property
     def start(self) -> bytes:
         """The first half kilobyte of text, in lower case, without leading white space."""
-        return _single_byte(self.body[:512] if self.body else b"").lstrip(_BLANK).lower()
+        return (self.body or b"")[:512].lstrip(_BLANK).lower()
 
     @cached_property
     def is_short(self) -> bool:
@@ -178,7 +180,7 @@ class Answer:
             body = body[:EDGE] + b"\n" + body[max(EDGE, len(body) - EDGE) :]
         elif len(body) > SHORT:
             body = body[:HEAD] + b"\n" + body[-TAIL:]
-        return _single_byte(body).lower()
+        return body.lower()
 
     @cached_property
     def title(self) -> str:
@@ -281,11 +283,6 @@ def host_of(url: str) -> str:
 
 _BLANK = b" \t\r\n\f\v\xef\xbb\xbf"  # with the byte order mark of UTF-8
 _HIDDEN = (b"script", b"style", b"title")
-
-
-def _single_byte(text: bytes) -> bytes:
-    """Turn UTF-16 into something ASCII markers can be found in."""
-    return text.replace(b"\0", b"") if text.startswith((b"\xff\xfe", b"\xfe\xff")) else text
 
 
 def _several(values: Any) -> list[Any]:

@@ -108,12 +108,15 @@ class PageDetector(_BuiltIn):
             if marker in (answer.body or b"")[:_MARKED]:
                 shown = marker.decode("utf-8", "replace")[:70]
                 return Verdict(Kind.BLOCKED, "marker", evidence=f"marker: {shown}")
-        weak: list[int] = []
-        for n in self.book.holding(self.book.matches(answer), answer):
-            if self.book.rules[n].strength is Strength.STRONG:
-                return self.book.verdicts[n]
-            weak.append(n)
-        return _together([self.book.verdicts[n] for n in weak], answer) if weak else None
+        if not answer.is_text:
+            return None
+        verdicts = self.book.verdicts
+        titled = [verdicts[n] for n in self.book.holding(self.book.in_title(answer), answer)]
+        if titled and titled[0].vendor and titled[0].strength is Strength.STRONG:
+            return titled[0]  # the body could only say the same again
+        found = [verdicts[n] for n in self.book.holding(self.book.in_body(answer), answer)] + titled
+        strong = next((v for v in found if v.strength is Strength.STRONG), None)
+        return strong or (_together(found, answer) if found else None)
 
 
 _MARKED = 128 * 1024

@@ -111,7 +111,8 @@ class Judge:
         """Return the verdict with what every rule and detector had to say."""
         answer = Answer.of(response, request)
         remarks: list[Remark] = []
-        for n in self.book.matches(answer):
+        ranks = self.book.in_title(answer) + self.book.in_body(answer) if answer.is_text else []
+        for n in ranks:
             rule = self.book.rules[n]
             held = rule.gate(answer)
             where = f"{rule.literal!r} in {rule.where.value}"

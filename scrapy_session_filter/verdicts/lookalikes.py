@@ -56,7 +56,7 @@ PAGES = (
     Rule("azure-blob", None, PAGE, TEXT, "<code>resourcenotfound</code>", "docs: Azure Blob errors", data),
     Rule("azure-public", None, PAGE, TEXT, "<code>publicaccessnotpermitted</code>", "docs: Azure Blob errors", data),
     Rule("www-authenticate", None, PAGE, HEADER, "www-authenticate", "RFC 9110: the page wants credentials", lambda a: a.status == 401),
-    Rule("auth-required", None, PAGE, TITLE_START, "401 ", "servers' default page: credentials wanted", lambda a: a.status == 401),
+    Rule("auth-required", None, PAGE, TITLE_START, "401", "servers' default page: credentials wanted", lambda a: a.status == 401),
     Rule("auth-unauthorized", None, PAGE, TITLE, "unauthorized", "servers' default page: credentials wanted", lambda a: a.status == 401),
     Rule("auth-credentials", None, PAGE, PROSE, "unauthorized", "RFC 9110: 401 asks for credentials", lambda a: a.status == 401),
     Rule("auth-authentication", None, PAGE, PROSE, "authentication", "RFC 9110: 401 asks for credentials", lambda a: a.status == 401),

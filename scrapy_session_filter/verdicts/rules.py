@@ -11,6 +11,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from scrapy_session_filter.verdict import About, Kind, Strength, Verdict
+from scrapy_session_filter.verdicts.answer import ORDINARY
 from scrapy_session_filter.verdicts.finder import Finder
 from scrapy_session_filter.verdicts.gates import anywhere
 
@@ -18,6 +19,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from scrapy_session_filter.verdicts.answer import Answer
+
+
+#: bytes searched at either end of a thin page with an ordinary status: half of the thin pages are
+#: shorter, and in a longer one the challenge stands at the beginning or the end
+_OPENING, _ENDING = 8 * 1024, 4 * 1024
 
 
 class Where(Enum):
@@ -112,22 +118,27 @@ class RuleBook:
         )
         self.prose = Finder((rule.literal.lower().encode(), n) for n, rule in self.by[Where.PROSE])
 
-    def matches(self, answer: Answer) -> list[int]:
-        """Return the ranks of rules whose literal is in title or body; gates are not asked yet."""
-        if not answer.is_text:
-            return []
-        found: list[int] = []
+    def in_title(self, answer: Answer) -> list[int]:
+        """Return the ranks of rules whose literal is or starts the title; no gate is asked yet."""
         title = answer.title
-        if title:
-            found += self.titles.get(title, ())
-            if title.startswith(self.any_title_start):
-                found += [n for start, n in self.title_starts if title.startswith(start)]
+        if not title:
+            return []
+        found = list(self.titles.get(title, ()))
+        if title.startswith(self.any_title_start):
+            found += [n for start, n in self.title_starts if title.startswith(start)]
+        return self._ranked(found, answer)
+
+    def in_body(self, answer: Answer) -> list[int]:
+        """Return the ranks of rules whose literal is in the body; no gate is asked yet."""
         text = answer.text
         if answer.is_ordinary:
-            found += [n for literal, n in self.code if literal in text]
-        else:
-            found += self.body.find(text)
-            found += self.prose.find(answer.prose.encode())
+            return self._ranked([n for literal, n in self.code if literal in text], answer)
+        if answer.status in ORDINARY and len(text) > _OPENING + _ENDING:
+            text = text[:_OPENING] + b"\n" + text[-_ENDING:]
+        found = self.body.find(text) + self.prose.find(answer.prose.encode())
+        return self._ranked(found, answer)
+
+    def _ranked(self, found: list[int], answer: Answer) -> list[int]:
         return sorted({n for n in found if self._has_companion(n, answer)})
 
     def _has_companion(self, n: int, answer: Answer) -> bool:

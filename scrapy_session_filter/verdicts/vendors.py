@@ -106,6 +106,7 @@ IMPERVA = (
     Rule("imperva-reese84", "imperva", CHALLENGE, TEXT, "reeseskipexpirationcheck", "Scrapling: imperva interstitial", thin_or_failed),
     Rule("imperva-interstitial", "imperva", CHALLENGE, TEXT, "__imperva_interstitial", "wafer", thin_or_failed),
     Rule("imperva-interruption", "imperva", CHALLENGE, TITLE, "pardon our interruption", "wafer: reese84 interstitial", sparse, also="interrupt.onprotectioninitialized"),
+    Rule("imperva-interruption-reese", "imperva", CHALLENGE, TITLE, "pardon our interruption", "Scrapling: imperva interstitial", sparse, also="reeseskipexpirationcheck"),
     Rule("imperva-utmvc", "imperva", CHALLENGE, TEXT, "_incapsula_resource?swjiylwa=", "captures; Scrapling: utmvc page", lambda a: a.is_thin and len(a.body or b"") < 5000 and len(a.prose) < 100),
     Rule("imperva-hcaptcha", "imperva", CAPTCHA, TEXT, "<title>additional security check is required</title>", "docs: Imperva captcha page"),
 )

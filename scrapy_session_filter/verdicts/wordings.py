@@ -238,7 +238,7 @@ WORDINGS = (
     Rule("text-zh-5", None, CAPTCHA, PROSE, "滑动验证", "common block page, Chinese", gate_page),
     Rule("text-zh-6", None, CAPTCHA, PROSE, "请按住滑块", "common block page, Chinese", gate_page),
     Rule("text-zh-7", None, DENIED, PROSE, "您的访问被拦截", "common block page, Chinese", thin),
-    Rule("text-zh-8", None, DENIED, PROSE, "您的ip", "common block page, Chinese", thin),
+    Rule("text-zh-8", None, DENIED, PROSE, "您的ip已被", "common block page, Chinese", thin),
     Rule("text-zh-9", None, DENIED, PROSE, "访问被阻断", "common block page, Chinese", thin),
     Rule("text-zh-10", None, DENIED, PROSE, "您的请求可能存在威胁", "common block page, Chinese", thin),
     Rule("text-zh-11", None, DENIED, PROSE, "当前访问疑似黑客攻击", "common block page, Chinese", thin),
