@@ -27,7 +27,7 @@ class _Outgoing(asyncio.Protocol):
         self.transport = cast("asyncio.Transport", transport)
         self.connections.add(self.transport)
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's
+    def connection_lost(self, exc: Exception | None) -> None:
         self.connections.discard(self.transport)
         if self.client is not None:
             self.client.transport.close()

@@ -68,7 +68,7 @@ class RequestProtocol(asyncio.Protocol):
         self.transport = cast("asyncio.Transport", transport)
         self.connections.add(self.transport)
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's
+    def connection_lost(self, exc: Exception | None) -> None:
         self.connections.discard(self.transport)
         self.transport.close()  # Python 3.10 calls a lost TLS transport unclosed otherwise
 
