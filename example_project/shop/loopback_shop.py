@@ -52,7 +52,7 @@ class LoopbackShop:
             settings.getdict("SHOP_WORLD"),
             settings.getdict("SHOP_BANS"),
             settings.getdict("SHOP_LIMIT"),
-            settings.get("SHOP_REPORT"),
+            settings["SHOP_REPORT"],
         )
 
     def stop(self) -> None:
