@@ -366,7 +366,7 @@ def extension_of(crawler: Crawler, component: str) -> SessionFilterExtension:
         raise NotConfigured(msg)
     extension = crawler.get_extension(SessionFilterExtension)
     if extension is None:
-        found = "without scrapy_session_filter.SessionFilterExtension"
+        setting, found = "EXTENSIONS", "without scrapy_session_filter.SessionFilterExtension"
         expected = f"the extension that {component} works with; the add-on sets up all of them"
-        raise ConfigurationError("EXTENSIONS", found, expected)
+        raise ConfigurationError(setting, found, expected)
     return extension

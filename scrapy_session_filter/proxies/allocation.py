@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
     from random import Random
 
+    from typing_extensions import TypeGuard
+
     from scrapy_session_filter.proxies.endpoint import ProxyEndpoint
 
 FIRST_REST = 60.0
@@ -293,5 +295,5 @@ class SiteProxies:
                     self._group_names.discard(endpoint.group)
 
 
-def _is_time(value: object) -> bool:
+def _is_time(value: object) -> TypeGuard[float]:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

@@ -120,7 +120,7 @@ _MARKED = 128 * 1024
 
 
 def _together(weak: list[Verdict], answer: Answer) -> Verdict | None:
-    """Weigh weak evidence: two pieces prove, or one on a refusing status; one on a bare page may."""
+    """Weigh weak evidence: two pieces prove, or one on a refusal; one on a bare page may."""
     first = weak[0]
     if len(weak) > 1 or answer.status in REFUSING:
         return Verdict(
@@ -147,7 +147,11 @@ class StatusDetector(_BuiltIn):
         n = next(self.book.holding(self.by_status.get(status, ()), answer), None)
         if n is not None:
             return self.book.verdicts[n]
-        if status in (401, 403) and answer.body and answer.start.startswith((b"{", b"[", b"<?xml")):
+        if (
+            status in (401, 403)
+            and answer.is_data
+            and answer.start.startswith((b"{", b"[", b"<?xml"))
+        ):
             return _API_ANSWER
         return by_status(status, "retry-after" in answer.headers)
 

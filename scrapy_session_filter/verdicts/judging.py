@@ -17,13 +17,14 @@ from scrapy_session_filter.verdicts.detectors import (
     RedirectDetector,
     StatusDetector,
 )
+from scrapy_session_filter.verdicts.lookalikes import PAGES, PROXIES
 from scrapy_session_filter.verdicts.retry_after import parse_retry_after
 from scrapy_session_filter.verdicts.rules import Rule, RuleBook
 from scrapy_session_filter.verdicts.sites import SITES
 from scrapy_session_filter.verdicts.statuses import by_status, parse_block_statuses
 from scrapy_session_filter.verdicts.transport import by_exception
 from scrapy_session_filter.verdicts.vendors import VENDORS
-from scrapy_session_filter.verdicts.wording import PAGES, PROXIES, WORDINGS
+from scrapy_session_filter.verdicts.wordings import WORDINGS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

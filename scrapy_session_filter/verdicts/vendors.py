@@ -66,7 +66,7 @@ CLOUDFLARE = (
     Rule("cf-1012-code", "cloudflare", DENIED, TEXT, 'cf-error-code">1012', "docs: error 1012"),
     Rule("cf-mitigated", "cloudflare", CHALLENGE, HEADER, "cf-mitigated: challenge", "docs: detect a challenge page response", failed),
     Rule("cf-chl-opt", "cloudflare", CHALLENGE, CODE, "_cf_chl_opt", "captures; FlareSolverr", sparse),
-    Rule("cf-challenge-platform", "cloudflare", CHALLENGE, CODE, "/cdn-cgi/challenge-platform/h/", "captures; SearXNG", thin_or_failed),
+    Rule("cf-orchestrate", "cloudflare", CHALLENGE, TEXT, "/orchestrate/", "captures; SearXNG", sparse, also="/cdn-cgi/challenge-platform/"),
     Rule("cf-title", "cloudflare", CHALLENGE, TITLE, "just a moment...", "captures; FlareSolverr", sparse),
     Rule("cf-iuam", "cloudflare", CHALLENGE, TEXT, "cf-browser-verification", "captures; cloudscraper"),
     Rule("cf-jschl", "cloudflare", CHALLENGE, TEXT, 'name="jschl_vc"', "captures; cloudscraper"),
@@ -97,8 +97,8 @@ AKAMAI = (
     Rule("akamai-sbsd", "akamai", CHALLENGE, TEXT, "/.well-known/sbsd", "Scrapling", thin),
 )
 IMPERVA = (
-    Rule("imperva-iframe-c", "imperva", DENIED, CODE, "_incapsula_resource?cwudnsai=", "captures; crawlee", sparse),
-    Rule("imperva-iframe-s", "imperva", DENIED, CODE, "_incapsula_resource?swudnsai=", "captures; crawlee", sparse),
+    Rule("imperva-iframe-c", "imperva", DENIED, TEXT, "_incapsula_resource?cwudnsai=", "captures; crawlee", sparse),
+    Rule("imperva-iframe-s", "imperva", DENIED, TEXT, "_incapsula_resource?swudnsai=", "captures; crawlee", sparse),
     Rule("imperva-incident", "imperva", DENIED, PROSE, "incapsula incident id", "captures; wafw00f", thin_or_failed),
     Rule("imperva-unsuccessful", "imperva", DENIED, PROSE, "request unsuccessful. incapsula", "wafw00f; identYwaf", sparse),
     Rule("imperva-powered", "imperva", DENIED, TEXT, "subject=waf block page", "wafw00f: incapsula", sparse),
@@ -110,11 +110,11 @@ IMPERVA = (
     Rule("imperva-hcaptcha", "imperva", CAPTCHA, TEXT, "<title>additional security check is required</title>", "docs: Imperva captcha page"),
 )
 DATADOME = (
-    Rule("datadome-ban", "datadome", ADDRESS, CODE, "'t':'bv'", "Scrapling: bv is a banned address", also="captcha-delivery.com"),
-    Rule("datadome-rt-c", "datadome", CAPTCHA, CODE, "var dd={'rt':'c'", "captures; Scrapling", sparse),
-    Rule("datadome-rt-i", "datadome", CHALLENGE, CODE, "var dd={'rt':'i'", "captures; Scrapling", sparse),
-    Rule("datadome-c-js", "datadome", CAPTCHA, CODE, "captcha-delivery.com/c.js", "captures; wafer", thin_or_failed),
-    Rule("datadome-i-js", "datadome", CHALLENGE, CODE, "captcha-delivery.com/i.js", "captures; wafer", thin_or_failed),
+    Rule("datadome-ban", "datadome", ADDRESS, TEXT, "'t':'bv'", "Scrapling: bv is a banned address", also="captcha-delivery.com"),
+    Rule("datadome-rt-c", "datadome", CAPTCHA, TEXT, "var dd={'rt':'c'", "captures; Scrapling", sparse),
+    Rule("datadome-rt-i", "datadome", CHALLENGE, TEXT, "var dd={'rt':'i'", "captures; Scrapling", sparse),
+    Rule("datadome-c-js", "datadome", CAPTCHA, TEXT, "captcha-delivery.com/c.js", "captures; wafer", thin_or_failed),
+    Rule("datadome-i-js", "datadome", CHALLENGE, TEXT, "captcha-delivery.com/i.js", "captures; wafer", thin_or_failed),
     Rule("datadome-frame", "datadome", CAPTCHA, TEXT, "geo.captcha-delivery.com/captcha", "is-antibot; crawl4ai", thin_or_failed),
     Rule("datadome-frame-i", "datadome", CHALLENGE, TEXT, "geo.captcha-delivery.com/interstitial", "Scrapling", thin_or_failed),
     Rule("datadome-json", "datadome", CAPTCHA, TEXT, '"url":"https://geo.captcha-delivery.com', "Scrapling: answer to a fetch", data),
@@ -127,9 +127,9 @@ DATADOME = (
 )
 PERIMETERX = (
     Rule("px-blocked-header", "perimeterx", CAPTCHA, HEADER, "x-px-blocked", "wafer; Scrapling", failed),
-    Rule("px-meta", "perimeterx", CAPTCHA, CODE, 'content="px-captcha"', "captures; is-antibot"),
+    Rule("px-meta", "perimeterx", CAPTCHA, CODE, 'content="px-captcha"', "captures; is-antibot", sparse),
     Rule("px-element", "perimeterx", CAPTCHA, CODE, 'id="px-captcha"', "captures; is-antibot", sparse),
-    Rule("px-why", "perimeterx", CAPTCHA, CODE, "perimeterx.com/whywasiblocked", "captures; wafw00f", sparse),
+    Rule("px-why", "perimeterx", CAPTCHA, TEXT, "perimeterx.com/whywasiblocked", "captures; wafw00f", sparse),
     Rule("px-why-human", "perimeterx", CAPTCHA, TEXT, "humansecurity.com/whywasiblocked", "wafw00f; the vendor's new name", sparse),
     Rule("px-script", "perimeterx", CAPTCHA, TEXT, "captcha.px-cdn.net", "captures; crawl4ai", thin_or_failed),
     Rule("px-script-cloud", "perimeterx", CAPTCHA, TEXT, "captcha.px-cloud.net", "Scrapling: the second captcha host", thin_or_failed),
@@ -198,7 +198,7 @@ OTHERS = (
     Rule("vercel-path", "vercel", CHALLENGE, TEXT, "/.well-known/vercel/security/", "docs: Vercel firewall", thin),
     Rule("ddosguard-title", "ddos_guard", CHALLENGE, TITLE, "ddos-guard", "captures; FlareSolverr"),
     Rule("ddosguard-path", "ddos_guard", CHALLENGE, TEXT, "/.well-known/ddos-guard/", "captures; FlareSolverr", thin),
-    Rule("qrator-auth", "qrator", CHALLENGE, TEXT, "/__qrator/qauth", "Qrator's browser check script", thin),
+    Rule("qrator-auth", "qrator", CHALLENGE, TEXT, "/__qrator/qauth", "Qrator's browser check script", thin_or_failed),
     Rule("servicepipe-cookie", "servicepipe", CHALLENGE, TEXT, "get_cookie_spsc", "ServicePipe's own cookie setter", sparse),
     Rule("servicepipe-path", "servicepipe", CHALLENGE, TEXT, "/exhkqyad", "ServicePipe's fixed challenge path", thin_or_failed),
     Rule("servicepipe-text", "servicepipe", DENIED, PROSE, "blocked by servicepipe", "ServicePipe's own page", sparse),
