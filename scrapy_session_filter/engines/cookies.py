@@ -41,6 +41,11 @@ class SessionJars:
         self._crawler = crawler
 
     @cached_property
+    def enabled(self) -> bool:
+        """Whether CookiesMiddleware works here; without it a Cookie header is the request's own."""
+        return self._crawler.get_downloader_middleware(CookiesMiddleware) is not None
+
+    @cached_property
     def _jars(self) -> MutableMapping[Any, CookieJar]:
         middleware = self._crawler.get_downloader_middleware(CookiesMiddleware)
         return {} if middleware is None else middleware.jars

@@ -98,7 +98,11 @@ class HttpBinding(EngineBinding):
         """Remove the proxy's credentials, and the session's cookies where a jar will set them anew."""
         request.headers.pop(_PROXY_AUTH, None)
         request.meta.pop("_auth_proxy", None)
-        if not request.meta.get("dont_merge_cookies") and JAR_KEY in request.meta:
+        if (
+            self._jars.enabled
+            and not request.meta.get("dont_merge_cookies")
+            and JAR_KEY in request.meta
+        ):
             request.headers.pop(b"Cookie", None)
 
     def take_off(self, request: Request, marks: dict[str, Any]) -> None:
