@@ -269,14 +269,26 @@ class _CheckedSource:
         return checked
 
 
-def identity_source(value: object) -> IdentitySource | None:
-    """Return the source that SESSION_FILTER_IDENTITY means; None: Scrapy's own headers.
+class NoIdentity:
+    """No headers of a session's own: Scrapy's are sent."""
 
-    ``value`` is ``"fake-useragent"``, an import path, a function, a class or an instance. A header
-    set is drawn at once, so that a source that cannot work raises `ConfigurationError` here.
+    def draw(self, rng: Random) -> Mapping[str, str]:  # noqa: ARG002 - there is nothing to choose
+        """Return nothing."""
+        return _NO_HEADERS
+
+
+_NO_HEADERS: Mapping[str, str] = MappingProxyType({})
+
+
+def identity_source(value: object) -> IdentitySource:
+    """Return the source that SESSION_FILTER_IDENTITY means.
+
+    ``value`` is ``"fake-useragent"``, None for Scrapy's own headers, an import path, a function, a
+    class or an instance. A header set is drawn at once, so that a source that cannot work raises
+    `ConfigurationError` here.
     """
     if value is None or (isinstance(value, str) and value.strip().lower() in {"", "none"}):
-        return None
+        return NoIdentity()
     source = FakeUserAgentSource() if value == "fake-useragent" else _source_of_user(value)
     source.draw(Random())
     return source
