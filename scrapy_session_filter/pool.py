@@ -65,6 +65,9 @@ class SessionPool:
         self.health = SiteHealth()
         self.in_flight = 0
         self.waiting = 0
+        self.asked = -math.inf  #: when a session was last asked for
+        self.hungry_since: float | None = None  #: asked for since then, without one success
+        self.given_up = False  #: no page in too long a time, although asked for
         self.new_odds = [1.0, 1.0]  #: discounted successes and failures of sessions at first
         self._endpoint_health = endpoint_health
         self._clock = clock
@@ -101,6 +104,7 @@ class SessionPool:
         it can be helped, a proxy of theirs.
         """
         now = self._clock()
+        self.ask(now)
         self.roster.tick(now)
         pause = self.health.gate(now)
         if pause > 0:
@@ -125,6 +129,12 @@ class SessionPool:
                 self.roster.refresh(session, now)
                 continue
             return self._lease(session, now, attempt, decision)
+
+    def ask(self, now: float) -> None:
+        """Note that somebody wants a page of this site."""
+        self.asked = now
+        if self.hungry_since is None:
+            self.hungry_since = now
 
     def acquire_pinned(self, session_id: str, *, attempt: int = 0) -> Lease | float:
         """Return a lease of this very session, or the seconds after which it may be had.
@@ -216,6 +226,9 @@ class SessionPool:
         An estimate for the request queue: it asks no policy and changes nothing that is learnt.
         """
         now = self._clock()
+        self.ask(now)
+        if self.given_up:
+            return math.inf
         self.roster.tick(now)
         return max(self.health.gate(now), self._hold_until - now, 0.0)
 
@@ -224,7 +237,9 @@ class SessionPool:
         return self._hold_until - now
 
     def _became_ready(self) -> None:
-        self._hold_until = -math.inf
+        if self._hold_until > -math.inf:
+            self._hold_until = -math.inf
+            self._watcher.ready(self.site)
         self._wake_one()
 
     def _lease(
@@ -344,6 +359,7 @@ class SessionPool:
             session.oks += 1
             session.errors = 0
             self._last_ok = (outcome.now, session)
+            self.hungry_since = None
         elif kind is Kind.BLOCKED:
             session.blocks += not (outcome.stale or outcome.site_down)
         elif kind is not Kind.THROTTLED:

@@ -49,12 +49,15 @@ class Watcher:
 
     ``count`` hears of events by name, for the stats; ``urgent`` that a session rests or was retired,
     which wants to be saved at once; ``gone`` that a retired session's last lease has ended, so that
-    its cookies and browser contexts can go.
+    its cookies and browser contexts can go; ``idle`` that a session has nothing in flight any more;
+    ``ready`` that a site may have a session again after somebody had to be refused.
     """
 
     count: Callable[[str], None] = lambda name: None
     urgent: Callable[[], None] = lambda: None
     gone: Callable[[Session], None] = lambda session: None
+    idle: Callable[[Session], None] = lambda session: None
+    ready: Callable[[str], None] = lambda site: None
 
 
 class Roster:
@@ -188,6 +191,8 @@ class Roster:
         else:
             self.changed.add(session)
             self.refresh(session, now)
+            if not session.in_flight:
+                self._watcher.idle(session)
 
     def refresh(self, session: Session, now: float) -> None:
         """Find out whether a session can take a request now, and tell the policy if that changed."""
@@ -268,6 +273,7 @@ class Roster:
         self.removed.append(session.id)
         if self._proxies is not None and session.endpoint is not None:
             self._proxies.give_back(session.endpoint, now, blocked=reason == "blocked")
+        self._watcher.count("sessions/retired")
         self._watcher.count(f"sessions/retired/{reason}")
         self._watcher.urgent()
         if not session.in_flight:

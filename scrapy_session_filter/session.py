@@ -31,8 +31,23 @@ _ID = re.compile(r"[a-z0-9]{12}\Z")
 _COUNT_LIMIT = 2**53  # what JSON readers keep exact
 _HEADER_LIMIT = 1024  # characters; longer ones are not a browser's
 _FIELDS = frozenset(
-    ("id", "site", "exit", "proxy", "headers", "born", "used", "uses", "oks", "blocks", "errors")
-    + ("rest", "cookies", "learnt", "engine")
+    [
+        "id",
+        "site",
+        "exit",
+        "proxy",
+        "headers",
+        "born",
+        "used",
+        "uses",
+        "oks",
+        "blocks",
+        "errors",
+        "rest",
+        "cookies",
+        "learnt",
+        "engine",
+    ]
 )
 
 

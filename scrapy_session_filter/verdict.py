@@ -71,7 +71,7 @@ class Verdict:
         return self.reason.startswith("local-")
 
     def as_dict(self) -> dict[str, Any]:
-        """The fields as plain values, for ``response.meta["session_filter_verdict"]``."""
+        """Return the fields as plain values, for ``response.meta["session_filter_verdict"]``."""
         return {
             name: value.value if isinstance(value, Enum) else value
             for name, value in asdict(self).items()

@@ -16,7 +16,6 @@ from scrapy_session_filter.sampling import SampleSet
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
     from random import Random
-    from typing import TypeGuard
 
     from scrapy_session_filter.proxies.endpoint import ProxyEndpoint
 
