@@ -272,7 +272,7 @@ class _CheckedSource:
 class NoIdentity:
     """No headers of a session's own: Scrapy's are sent."""
 
-    def draw(self, rng: Random) -> Mapping[str, str]:  # noqa: ARG002 - there is nothing to choose
+    def draw(self, rng: Random) -> Mapping[str, str]:
         """Return nothing."""
         return _NO_HEADERS
 

@@ -88,7 +88,7 @@ def wire_of(settings: BaseSettings) -> Wire:
 
 def _wire_of_handler(scheme: str, handler: Any, settings: BaseSettings) -> Wire:
     path = handler if isinstance(handler, str) else global_object_name(handler)
-    cls = None if path.endswith("H2DownloadHandler") else _load(handler)
+    cls = _load(handler)
     if path.endswith("H2DownloadHandler") or not getattr(cls, "supports_proxies", True):
         expected = "a handler that can use a proxy (this one cannot)"
         _refuse(f"DOWNLOAD_HANDLERS[{scheme!r}]", path, expected)
@@ -99,7 +99,7 @@ def _wire_of_handler(scheme: str, handler: Any, settings: BaseSettings) -> Wire:
         return Wire(schemes=("http",), ipv6=not resolver.endswith(_IPV4_RESOLVER))
     if "BaseStreamingDownloadHandler" in names:
         # It writes credentials into a URL again and leaves '/' as it is.
-        socks = ("socks5", "socks5h") if _has_socks(cls) else ()
+        socks = ("socks5", "socks5h") if cls is not None and _has_socks(cls) else ()
         return Wire(schemes=("http", "https", *socks), garbled="/")
     return Wire(schemes=tuple(DEFAULT_PORTS))
 
@@ -153,7 +153,7 @@ def _check_middleware(position: float, settings: BaseSettings) -> None:
     if not low < position < high:
         expected = (
             f"a position between RedirectMiddleware ({low:g}), which would swallow redirects to"
-            f" captchas, and CookiesMiddleware ({high:g}), which needs the session's jar; such as 650"
+            f" captchas, and CookiesMiddleware ({high:g}), which needs the session's jar: say, 650"
         )
         _refuse(_POSITION.format("SessionFilterMiddleware"), position, expected)
 
