@@ -15,10 +15,11 @@ from functools import lru_cache
 from itertools import accumulate
 from random import Random
 from types import MappingProxyType
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from fake_useragent import FakeUserAgent
 
+from scrapy_session_filter.browsers import OLDEST, browser_headers, recognise
 from scrapy_session_filter.exceptions import ConfigurationError
 from scrapy_session_filter.loading import accepts, load
 
@@ -52,26 +53,30 @@ class IdentitySource(Protocol):
         ...
 
 
+class UnsendableHeaders(ValueError):  # noqa: N818 - names the headers
+    """A header set cannot be sent as it is; the message says what one must be."""
+
+
 def check_headers(headers: object) -> Mapping[str, str]:
-    """Return a header set if it can be sent as it is, else raise ValueError saying why not."""
+    """Return a header set if it can be sent as it is, else raise `UnsendableHeaders`."""
     if not isinstance(headers, Mapping):
         msg = f"a mapping of header names to values, not {type(headers).__name__}"
-        raise ValueError(msg)  # noqa: TRY004 - one kind of error for all that is wrong with a set
+        raise UnsendableHeaders(msg)
     for name, value in headers.items():
         _check_header(name, value)
     if headers and not any(name.lower() == "user-agent" for name in headers):
         msg = "a User-Agent among the headers (or no headers at all, for Scrapy's own)"
-        raise ValueError(msg)
+        raise UnsendableHeaders(msg)
     return headers
 
 
 def _check_header(name: object, value: object) -> None:
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         msg = f"header names of letters, digits and hyphens, not {name!r:.40}"
-        raise ValueError(msg)
+        raise UnsendableHeaders(msg)
     if why := _NOT_HEADERS_OF_A_BROWSER.get(name.lower()):
         msg = f"no {name} header: {why}"
-        raise ValueError(msg)
+        raise UnsendableHeaders(msg)
     if (
         not isinstance(value, str)
         or not value.strip()
@@ -79,7 +84,7 @@ def _check_header(name: object, value: object) -> None:
         or any(ord(c) < 32 or 127 <= ord(c) < 160 or ord(c) > 255 for c in value)
     ):
         msg = f"for {name} 1 to {MAX_VALUE} Latin-1 characters without control characters"
-        raise ValueError(msg)
+        raise UnsendableHeaders(msg)
 
 
 class FakeUserAgentSource:
@@ -102,103 +107,6 @@ class FakeUserAgentSource:
         return rng.choices(header_sets, cum_weights=cumulated)[0]
 
 
-class _Browser(NamedTuple):
-    engine: str  #: "chromium", "firefox" or "safari"
-    major: int
-    system: str = ""
-    brand: str = "Google Chrome"
-    brand_major: int = 0
-    mobile: bool = False
-
-
-_CHROMIUM = re.compile(
-    r"Mozilla/5\.0 \((?P<os>[^)]+)\) AppleWebKit/537\.36 \(KHTML, like Gecko\) "
-    r"Chrome/(?P<major>\d+)[\d.]* (?P<mobile>Mobile )?Safari/537\.36"
-    r"(?: (?P<brand>Edg|EdgA|OPR)/(?P<brand_major>\d+)[\d.]*)?"
-)
-_FIREFOX = re.compile(r"Mozilla/5\.0 \([^)]*rv:[\d.]+\) Gecko/[\d.]+ Firefox/(?P<major>\d+)[\d.]*")
-_SAFARI = re.compile(
-    r"Mozilla/5\.0 \((?:Macintosh|iPhone|iPad);[^)]+\) AppleWebKit/[\d.]+ \(KHTML, like Gecko\) "
-    r"Version/(?P<major>\d+)[\d.]* (?:Mobile/\w+ )?Safari/[\d.]+"
-)
-_SYSTEMS = {  # in this order: an Android user agent names Linux too
-    "Windows NT": "Windows",
-    "Macintosh": "macOS",
-    "CrOS": "Chrome OS",
-    "Android": "Android",
-    "X11; Linux": "Linux",
-}
-_BRANDS = {"Edg": "Microsoft Edge", "EdgA": "Microsoft Edge", "OPR": "Opera"}
-_OLDEST = {"chromium": 12, "firefox": 12, "safari": 1}  # major versions behind the newest
-
-
-def _recognise(user_agent: str) -> _Browser | None:
-    if match := _FIREFOX.fullmatch(user_agent):
-        return _Browser("firefox", int(match["major"]))
-    if match := _SAFARI.fullmatch(user_agent):
-        return _Browser("safari", int(match["major"]))
-    match = _CHROMIUM.fullmatch(user_agent)
-    system = match and next((_SYSTEMS[mark] for mark in _SYSTEMS if mark in match["os"]), None)
-    if not match or not system:
-        return None
-    major = int(match["major"])
-    return _Browser(
-        engine="chromium",
-        major=major,
-        system=system,
-        brand=_BRANDS.get(match["brand"], "Google Chrome"),
-        brand_major=int(match["brand_major"] or major),
-        mobile=match["mobile"] is not None,
-    )
-
-
-def _client_hints(browser: _Browser) -> dict[str, str]:
-    """Return the hints Chromium sends unasked, as it makes them out of its major version.
-
-    The order of the brands and the look of the invented one ("Not-A.Brand") follow
-    ``components/embedder_support/user_agent_utils.cc`` of Chromium (104 and later).
-    """
-    seed = browser.major
-    marks = " (:-./);=?_"
-    invented = f"Not{marks[seed % 11]}A{marks[(seed + 1) % 11]}Brand"
-    brands = [
-        f'"{invented}";v="{("8", "99", "24")[seed % 3]}"',
-        f'"Chromium";v="{browser.major}"',
-        f'"{browser.brand}";v="{browser.brand_major}"',
-    ]
-    places = ((0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0))[seed % 6]
-    in_place = dict(zip(places, brands, strict=True))
-    return {
-        "sec-ch-ua": ", ".join(in_place[place] for place in range(3)),
-        "sec-ch-ua-mobile": "?1" if browser.mobile else "?0",
-        "sec-ch-ua-platform": f'"{browser.system}"',
-    }
-
-
-def _accept(browser: _Browser) -> str:
-    """Return Accept as the browser sends it for a page (MDN, "List of default Accept values")."""
-    pages = "text/html,application/xhtml+xml,application/xml;q=0.9,"
-    if browser.engine == "chromium":
-        return (
-            f"{pages}image/avif,image/webp,image/apng,*/*;q=0.8,"
-            "application/signed-exchange;v=b3;q=0.7"
-        )
-    if browser.engine == "firefox" and browser.major < 132:
-        newer = "image/png,image/svg+xml," if browser.major >= 128 else ""
-        return f"{pages}image/avif,image/webp,{newer}*/*;q=0.8"
-    return f"{pages}*/*;q=0.8"
-
-
-def _accept_language(browser: _Browser, languages: Sequence[str]) -> str:
-    """Return Accept-Language; Firefox spreads the weights evenly, the others go down by 0.1."""
-    step = 1 / len(languages) if browser.engine == "firefox" else 0.1
-    weighted = (
-        f"{language};q={max(1 - step * place, 0.1):.1f}"
-        for place, language in enumerate(languages[1:], 1)
-    )
-    return ",".join([languages[0], *weighted])
-
-
 @lru_cache(maxsize=8)
 def _header_sets(
     platform: str, languages: tuple[str, ...]
@@ -209,33 +117,25 @@ def _header_sets(
         if record["type"] == platform:
             user_agent = record["useragent"]
             shares[user_agent] = shares.get(user_agent, 0.0) + record["percent"]
-    browsers = {ua: browser for ua in shares if (browser := _recognise(ua))}
+    browsers = {ua: browser for ua in shares if (browser := recognise(ua))}
     newest = {
         engine: max((b.major for b in browsers.values() if b.engine == engine), default=0)
-        for engine in _OLDEST
+        for engine in OLDEST
     }
     kept = {
         ua: browser
         for ua, browser in browsers.items()
-        if browser.major >= newest[browser.engine] - _OLDEST[browser.engine]
+        if browser.major >= newest[browser.engine] - OLDEST[browser.engine]
     }
     if not kept or sum(shares[ua] for ua in kept) <= 0:
         # The package itself would hand out one built-in Edge 122 for everybody.
         expected = f"fake-useragent to know {platform} browsers"
         raise ConfigurationError(SETTING, "fake-useragent", expected)
-    header_sets = tuple(_header_set(ua, browser, languages) for ua, browser in kept.items())
+    header_sets = tuple(
+        check_headers(MappingProxyType(browser_headers(ua, browser, languages)))
+        for ua, browser in kept.items()
+    )
     return header_sets, tuple(accumulate(shares[ua] for ua in kept))
-
-
-def _header_set(user_agent: str, browser: _Browser, languages: Sequence[str]) -> Mapping[str, str]:
-    hints = _client_hints(browser) if browser.engine == "chromium" else {}
-    headers = {
-        **hints,
-        "User-Agent": user_agent,
-        "Accept": _accept(browser),
-        "Accept-Language": _accept_language(browser, languages),
-    }
-    return check_headers(MappingProxyType(headers))
 
 
 class _CheckedSource:
@@ -258,8 +158,9 @@ class _CheckedSource:
             checked = check_headers(headers)
         except Exception as error:
             if self._last is None:
-                wanted = str(error) if isinstance(error, ValueError) else "headers of a browser"
-                expected = f"{wanted} (drawing them failed: {type(error).__name__}: {error})"
+                expected = f"it to give headers, but it raised {type(error).__name__}: {error}"
+                if isinstance(error, UnsendableHeaders):
+                    expected = f"it to give {error}"
                 raise ConfigurationError(SETTING, self._name, expected) from error
             logger.exception("%s = %r failed; its last headers are used", SETTING, self._name)
             return self._last
@@ -269,14 +170,26 @@ class _CheckedSource:
         return checked
 
 
-def identity_source(value: object) -> IdentitySource | None:
-    """Return the source that SESSION_FILTER_IDENTITY means; None: Scrapy's own headers.
+class NoIdentity:
+    """No headers of a session's own: Scrapy's are sent."""
 
-    ``value`` is ``"fake-useragent"``, an import path, a function, a class or an instance. A header
-    set is drawn at once, so that a source that cannot work raises `ConfigurationError` here.
+    def draw(self, rng: Random) -> Mapping[str, str]:
+        """Return nothing."""
+        return _NO_HEADERS
+
+
+_NO_HEADERS: Mapping[str, str] = MappingProxyType({})
+
+
+def identity_source(value: object) -> IdentitySource:
+    """Return the source that SESSION_FILTER_IDENTITY means.
+
+    ``value`` is ``"fake-useragent"``, None for Scrapy's own headers, an import path, a function, a
+    class or an instance. A header set is drawn at once, so that a source that cannot work raises
+    `ConfigurationError` here.
     """
     if value is None or (isinstance(value, str) and value.strip().lower() in {"", "none"}):
-        return None
+        return NoIdentity()
     source = FakeUserAgentSource() if value == "fake-useragent" else _source_of_user(value)
     source.draw(Random())
     return source

@@ -52,12 +52,15 @@ Note = tuple[int, str]
 class Wire:
     """What this crawl can say to a proxy.
 
-    ``auth_encoding`` is the setting HTTPPROXY_AUTH_ENCODING; ``schemes`` are those in which the
-    download handlers in use can talk to a proxy.
+    ``auth_encoding`` is the setting HTTPPROXY_AUTH_ENCODING. Of the download handlers in use,
+    ``schemes`` are those in which they can talk to a proxy, ``ipv6`` whether they reach an IPv6
+    address, and ``garbled`` the characters they spoil in credentials.
     """
 
     auth_encoding: str = "latin-1"
     schemes: tuple[str, ...] = ("http",)
+    ipv6: bool = True
+    garbled: str = ""
 
 
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://(.*)", re.IGNORECASE | re.DOTALL)
@@ -115,9 +118,15 @@ def _parse(text: str, wire: Wire, note: Callable[[Note], None]) -> ProxyEndpoint
     # http://host:80/path@name could mean the host or the name: then a port must decide.
     clear = rest != text and not any(delimiter in userinfo for delimiter in "/?#")
     host, port = _parse_address(address, DEFAULT_PORTS.get(scheme) if clear else None)
+    if host.startswith("[") and not wire.ipv6:
+        msg = (
+            "a host name or IPv4 address; to reach IPv6 ones, set TWISTED_DNS_RESOLVER ="
+            " 'scrapy.resolver.CachingHostnameResolver' in the project's settings"
+        )
+        raise _Unreadable(msg)
     username = password = ""
     if at:
-        username, password = _parse_credentials(userinfo, wire.auth_encoding, note)
+        username, password = _parse_credentials(userinfo, wire, note)
     if host.startswith(_LOCAL):
         note(LOCAL)
     identity = f"{scheme}\n{host}\n{port}\n{username}"
@@ -212,17 +221,18 @@ def _parse_ipv6(address: str) -> str:
         raise _Unreadable(msg) from None
 
 
-def _parse_credentials(
-    userinfo: str, encoding: str, note: Callable[[Note], None]
-) -> tuple[str, str]:
+def _parse_credentials(userinfo: str, wire: Wire, note: Callable[[Note], None]) -> tuple[str, str]:
     match = _USER.fullmatch(userinfo)
-    username = _decode(match[1], encoding, note) if match else ""
-    password = _decode(match[2], encoding, note) if match and match[2] else ""
+    username = _decode(match[1], wire.auth_encoding, note) if match else ""
+    password = _decode(match[2], wire.auth_encoding, note) if match and match[2] else ""
     if not username:
         msg = "a user name before the '@': Scrapy sends no credentials without one"
         raise _Unreadable(msg)
     if ":" in TEMPLATE.sub("", username):
         note(COLON_IN_USER)
+    if any(char in username + password for char in wire.garbled):
+        msg = f"credentials without '{wire.garbled}', which the download handler in use spoils"
+        raise _Unreadable(msg)
     for found in (*_ANY_TEMPLATE.findall(username), *_ANY_TEMPLATE.findall(password)):
         template = TEMPLATE.fullmatch(found)
         if not template or not 1 <= int(template[1] or 12) <= 12:
@@ -231,10 +241,10 @@ def _parse_credentials(
     if not (username + password).isascii():
         note(NOT_ASCII)
         try:
-            (username + password).encode(encoding)
+            (username + password).encode(wire.auth_encoding)
         except UnicodeEncodeError:
             msg = (
-                f"credentials that {encoding} can encode; to send others, set"
+                f"credentials that {wire.auth_encoding} can encode; to send others, set"
                 " HTTPPROXY_AUTH_ENCODING = 'utf-8'"
             )
             raise _Unreadable(msg) from None
