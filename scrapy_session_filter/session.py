@@ -11,7 +11,7 @@ import math
 import re
 import secrets
 import string
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
@@ -217,7 +217,6 @@ class Lease:
     why: str
     tag: Any = None
     ended: bool = False
-    hops: int = field(default=0)  #: redirects followed under this lease's use
 
     @property
     def site(self) -> str:
