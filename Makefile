@@ -25,7 +25,7 @@ check: .venv/dev-ready  ## linters, types and layers
 	cd example_project && ../$(BIN)/scrapy-lint
 
 bench: .venv/test-ready  ## what the plugin costs
-	$(BIN)/python -m benchmarks $(ARGS)
+	$(BIN)/python -m benchmarks.overhead $(ARGS)
 
 clean:  ## remove what these commands have made
 	rm -rf .venv .tox .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

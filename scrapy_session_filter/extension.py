@@ -8,7 +8,7 @@ import logging
 import random
 import time
 import weakref
-from functools import partial
+from functools import cached_property, partial
 from secrets import token_hex
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -26,6 +26,8 @@ from scrapy_session_filter.stores.thread import StoreThread
 from scrapy_session_filter.verdict import Kind
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from scrapy import Request, Spider
     from scrapy.crawler import Crawler
     from typing_extensions import Self
@@ -125,7 +127,6 @@ class SessionFilterExtension:
                 count=self.count,
                 urgent=self._on_urgent,
                 gone=self._on_gone,
-                idle=self.binding.idle,
                 ready=self._on_ready,
             ),
             store=self._store,
@@ -306,8 +307,13 @@ class SessionFilterExtension:
 
     def count(self, name: str, number: int = 1) -> None:
         """Count an event under ``session_filter/`` in the crawl's stats."""
-        if self.crawler.stats is not None:
-            self.crawler.stats.inc_value(f"session_filter/{name}", number)
+        self._inc_value(f"session_filter/{name}", number)
+
+    @cached_property
+    def _inc_value(self) -> Callable[[str, int], None]:
+        """Look the method up once: Scrapy's stats make that dearer than the call."""
+        stats = self.crawler.stats
+        return (lambda name, number: None) if stats is None else stats.inc_value
 
     def count_verdict(self, verdict: Verdict) -> None:
         """Count a verdict by kind, and what was not a page by vendor and reason, up to a bound."""
@@ -366,7 +372,7 @@ def extension_of(crawler: Crawler, component: str) -> SessionFilterExtension:
         raise NotConfigured(msg)
     extension = crawler.get_extension(SessionFilterExtension)
     if extension is None:
-        found = "without scrapy_session_filter.SessionFilterExtension"
+        setting, found = "EXTENSIONS", "without scrapy_session_filter.SessionFilterExtension"
         expected = f"the extension that {component} works with; the add-on sets up all of them"
-        raise ConfigurationError("EXTENSIONS", found, expected)
+        raise ConfigurationError(setting, found, expected)
     return extension

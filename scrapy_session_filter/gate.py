@@ -9,7 +9,7 @@ from scrapy.utils.httpobj import urlparse_cached
 
 from scrapy_session_filter.extension import extension_of
 from scrapy_session_filter.refusals import IgnoredRefused
-from scrapy_session_filter.tracking import META_KEY, OPT_OUT, Track
+from scrapy_session_filter.tracking import META_KEY, OPT_OUT, lease_of
 
 if TYPE_CHECKING:
     from scrapy import Request
@@ -40,8 +40,7 @@ class ProxyGate:
 
     def process_request(self, request: Request) -> None:
         """Let a request pass if it carries its session, or was meant to go without one."""
-        track = Track.of(request)
-        held = self._extension.leases.get(track.lease) if track and track.lease else None
+        held = self._extension.leases.get(lease_of(request) or "")
         if held is not None:
             if self._extension.binding.carries(request, held.lease.session):
                 return
@@ -68,12 +67,12 @@ class ProxyGate:
         return response
 
     def _guard_cache(self, request: Request, response: Response) -> None:
-        track = Track.of(request)
-        if track is None or track.lease not in self._extension.leases:
+        lease = lease_of(request)
+        if lease is None or lease not in self._extension.leases:
             return
         verdict = self._extension.judge.response(response, request)
         if verdict.is_block:
-            self._extension.verdicts[track.lease] = verdict
+            self._extension.verdicts[lease] = verdict
             request.meta["_dont_cache"] = (
                 True  # for this answer alone: the cache takes it off again
             )

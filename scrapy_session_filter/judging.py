@@ -46,7 +46,7 @@ class AnswerJudge:
             response = self._decode(request, response)
         if early is not None:
             return response, early
-        verdict = self._extension.judge.response(response, request)
+        verdict: Verdict = self._extension.judge.response(response, request)
         return response, await self._ask_spider(response, verdict)
 
     def _decode(self, request: Request, response: Response) -> Response:

@@ -49,14 +49,13 @@ class Watcher:
 
     ``count`` hears of events by name, for the stats; ``urgent`` that a session rests or was retired,
     which wants to be saved at once; ``gone`` that a retired session's last lease has ended, so that
-    its cookies and browser contexts can go; ``idle`` that a session has nothing in flight any more;
+    its cookies and browser contexts can go;
     ``ready`` that a site may have a session again after somebody had to be refused.
     """
 
     count: Callable[[str], None] = lambda name: None
     urgent: Callable[[], None] = lambda: None
     gone: Callable[[Session], None] = lambda session: None
-    idle: Callable[[Session], None] = lambda session: None
     ready: Callable[[str], None] = lambda site: None
 
 
@@ -91,6 +90,7 @@ class Roster:
         self._headers = headers
         self._limits = limits
         self._rng = rng
+        self._limited = bool(limits.concurrency or limits.delay or limits.max_uses)
         self._watcher = watcher
         self._on_ready = on_ready
         self._unused: SampleSet[Session] = SampleSet()  # still waiting for their first answer
@@ -179,7 +179,8 @@ class Roster:
         session.used = now
         session.in_flight += 1
         self.changed.add(session)
-        self.refresh(session, now)
+        if self._limited or session in self._unused:
+            self.refresh(session, now)
 
     def give_back(self, session: Session, now: float) -> None:
         """Bring a session up to date after one of its requests ended."""
@@ -190,9 +191,8 @@ class Roster:
             self.retire(session, "uses", now)
         else:
             self.changed.add(session)
-            self.refresh(session, now)
-            if not session.in_flight:
-                self._watcher.idle(session)
+            if self._limited or not session.ready or not session.proven:
+                self.refresh(session, now)
 
     def refresh(self, session: Session, now: float) -> None:
         """Find out whether a session can take a request now, and tell the policy if that changed."""

@@ -31,23 +31,10 @@ _ID = re.compile(r"[a-z0-9]{12}\Z")
 _COUNT_LIMIT = 2**53  # what JSON readers keep exact
 _HEADER_LIMIT = 1024  # characters; longer ones are not a browser's
 _FIELDS = frozenset(
-    [
-        "id",
-        "site",
-        "exit",
-        "proxy",
-        "headers",
-        "born",
-        "used",
-        "uses",
-        "oks",
-        "blocks",
-        "errors",
-        "rest",
-        "cookies",
-        "learnt",
-        "engine",
-    ]
+    {
+        *("id", "site", "exit", "proxy", "headers", "born", "used", "rest"),
+        *("uses", "oks", "blocks", "errors", "cookies", "learnt", "engine"),
+    }
 )
 
 
@@ -238,7 +225,7 @@ class Lease:
         return self.session.site
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Outcome:
     """What came of a lease, as the policy sees it.
 

@@ -82,6 +82,12 @@ class Track:
 _BLANK = asdict(Track())
 
 
+def lease_of(request: Request) -> str | None:
+    """Return the id of the lease under which a request is out, or None."""
+    saved = request.meta.get(META_KEY)
+    return None if saved is None else saved.get("lease")
+
+
 def arrival(request: Request, track: Track | None) -> Arrival:
     """Tell how a request came here, by what changed since a session was put on it.
 

@@ -29,20 +29,27 @@
 
 ``plain_crawl``
     The same without the add-on.
+
+``squid``, ``tinyproxy``
+    Independent proxies in front of ``world``, skipped where not installed: squid as a gateway with
+    sessions as user names, tinyproxy as one proxy with a password. ``.url`` is what the plugin's
+    setting takes; crawl ``world.direct_url(...)`` through them, for they resolve names themselves.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from loopback import World
 
 from tests.world.crawls import Crawler
+from tests.world.real_proxies import RealProxy, installed, start_squid, start_tinyproxy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 
 @pytest.fixture
@@ -81,3 +88,26 @@ def plain_crawl(tmp_path: Path) -> Iterator[Crawler]:
     crawler = Crawler(tmp_path, {})
     yield crawler
     crawler.close()
+
+
+@pytest.fixture
+def squid(world: World) -> Iterator[RealProxy]:
+    """Run squid as a gateway in front of the world."""
+    if installed("squid") is None:
+        pytest.skip("squid is not installed")
+    with TemporaryDirectory(prefix="squid-") as folder:  # tmp_path is closed to other users
+        Path(folder).chmod(0o777)
+        proxy = start_squid(Path(folder), world)
+        yield proxy
+        proxy.stop()
+
+
+@pytest.fixture
+def tinyproxy(world: World) -> Iterator[RealProxy]:
+    """Run tinyproxy in front of the world."""
+    if installed("tinyproxy") is None:
+        pytest.skip("tinyproxy is not installed")
+    with TemporaryDirectory(prefix="tinyproxy-") as folder:
+        proxy = start_tinyproxy(Path(folder), world)
+        yield proxy
+        proxy.stop()

@@ -23,7 +23,7 @@ def main(arguments: list[str]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN if listen else _leave)
     signal.signal(signal.SIGTERM, _leave)
     with World(**json.loads(options[0]) if options else {}) as world:
-        print(json.dumps(addresses(world)), flush=True)  # noqa: T201 - what it is for
+        print(json.dumps(addresses(world)), flush=True)
         if listen:
             obey(world, sys.stdin, sys.stdout)
         else:

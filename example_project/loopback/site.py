@@ -33,11 +33,15 @@ class Site:
     ``/captcha``, ``/login`` (a form with a captcha widget), ``/robots.txt``, ``/answer/NAME`` (any
     answer of `loopback.answers`, or a status); everything else is 404.
 
-    With ``cookies`` each visitor that brings none gets a cookie ``visitor=<random>``.
+    Each answer takes ``latency`` seconds. With ``cookies`` each visitor that brings none gets a
+    cookie ``visitor=<random>``.
     """
 
-    def __init__(self, shop: Shop, *, cookies: bool = True, keep_visits: bool = True) -> None:
+    def __init__(
+        self, shop: Shop, *, latency: float = 0.0, cookies: bool = True, keep_visits: bool = True
+    ) -> None:
         self.shop = shop
+        self.latency = latency
         self.cookies = cookies
         self.keep_visits = keep_visits
         self.visits: list[Visit] = []
@@ -190,8 +194,9 @@ class _Visitor(RequestProtocol):
             body=body,
         )
         answer = self.site.answer(visit)
-        if answer.delay:
-            asyncio.get_running_loop().call_later(answer.delay, self._send, visit, answer)
+        delay = answer.delay + self.site.latency
+        if delay:
+            asyncio.get_running_loop().call_later(delay, self._send, visit, answer)
         else:
             self._send(visit, answer)
 

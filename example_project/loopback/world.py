@@ -30,9 +30,10 @@ class World:
 
     ``exits`` is their number, ``subnets`` how many /24 networks they lie in (0: as few as it
     takes). ``seed`` decides what `pick_exits` picks. ``products`` and ``page_size`` (bytes) shape
-    the shop. ``port`` is the gateway's, 0 for any free one. ``proxy`` holds more arguments of
-    `Proxy`. With ``tls`` the site speaks https too, with a certificate of its own (needs trustme).
-    With ``keep`` false visits and passages are counted only.
+    the shop; each answer takes ``latency`` seconds. ``port`` is the gateway's, 0 for any free one.
+    ``proxy`` holds more arguments of `Proxy`. With ``tls`` the site speaks https too, with a
+    certificate of its own (needs trustme). With ``keep`` false visits and passages are counted
+    only.
 
     Names ending in ``.invalid`` do not resolve, ``refused.*`` refuses connections, an address is
     taken as it is, and every other name is the site.
@@ -46,6 +47,7 @@ class World:
         seed: int = 1,
         products: int = 320,
         page_size: int = 1500,
+        latency: float = 0.0,
         port: int = 0,
         tls: bool = True,
         cookies: bool = True,
@@ -54,7 +56,9 @@ class World:
     ) -> None:
         own_addresses = sys.platform == "linux"  # all of 127.0.0.0/8 is ours there
         self.exits = _addresses(exits, subnets)
-        self.site = Site(Shop(products, page_size), cookies=cookies, keep_visits=keep)
+        self.site = Site(
+            Shop(products, page_size), latency=latency, cookies=cookies, keep_visits=keep
+        )
         options = {"keep_passages": keep, "bind_exits": own_addresses, **(proxy or {})}
         self.proxy = Proxy(self.exits, self._resolve, **options)
         self.template = options.get("template", "user-session-{session}")

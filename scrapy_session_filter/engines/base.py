@@ -32,11 +32,10 @@ class EngineBinding(ABC):
 
     @abstractmethod
     def remember(self, session: Session) -> None:
-        """Bring ``session.cookies`` (and ``session.engine``) up to date before it is saved."""
+        """Bring ``session.cookies`` (and ``session.engine``) up to date before it is saved.
 
-    @abstractmethod
-    def idle(self, session: Session) -> None:
-        """Give back what a session with nothing in flight does not need."""
+        The time, too, to give back what a session with nothing in flight does not need.
+        """
 
     @abstractmethod
     def forget(self, session: Session) -> None:

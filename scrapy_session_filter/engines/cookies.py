@@ -41,6 +41,11 @@ class SessionJars:
         self._crawler = crawler
 
     @cached_property
+    def enabled(self) -> bool:
+        """Whether CookiesMiddleware works here; without it a Cookie header is the request's own."""
+        return self._crawler.get_downloader_middleware(CookiesMiddleware) is not None
+
+    @cached_property
     def _jars(self) -> MutableMapping[Any, CookieJar]:
         middleware = self._crawler.get_downloader_middleware(CookiesMiddleware)
         return {} if middleware is None else middleware.jars
@@ -55,24 +60,23 @@ class SessionJars:
             self._jars[session.id] = jar
 
     def remember(self, session: Session) -> None:
-        """Copy the session's jar, if it has one, to ``session.cookies``, within the limits."""
-        jar = self._jars.get(session.id)
-        if jar is not None:
-            session.cookies = [_as_row(cookie) for cookie in _within_limits(jar)] or None
+        """Copy the session's jar, if it has one, to ``session.cookies``, within the limits.
 
-    def idle(self, session: Session) -> None:
-        """Drop an empty jar and trim an overfull one: sessions are many, and most have no cookies."""
+        What is over the limits goes from the jar, too, and an empty jar goes where nothing is in
+        flight: sessions are many, and most have no cookies.
+        """
         jar = self._jars.get(session.id)
         if jar is None:
             return
-        count = len(jar)
-        if not count and not session.cookies:
-            del self._jars[session.id]
-        elif count > PER_DOMAIN:
-            kept = {id(cookie) for cookie in _within_limits(jar)}
+        kept = list(_within_limits(jar))
+        if len(kept) < len(jar):
+            names = {(cookie.domain, cookie.path, cookie.name) for cookie in kept}
             for cookie in list(jar):
-                if id(cookie) not in kept:
+                if (cookie.domain, cookie.path, cookie.name) not in names:
                     jar.clear(cookie.domain, cookie.path, cookie.name)
+        session.cookies = [_as_row(cookie) for cookie in kept] or None
+        if not kept and not session.in_flight:
+            del self._jars[session.id]
 
     def forget(self, session: Session) -> None:
         """Drop the session's jar."""

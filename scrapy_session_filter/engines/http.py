@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import base64
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 from scrapy.downloadermiddlewares.useragent import UserAgentMiddleware
+from scrapy.http import Headers
 from scrapy.utils.python import to_bytes, without_none_values
 
 from scrapy_session_filter.engines.base import EngineBinding
@@ -14,12 +15,33 @@ from scrapy_session_filter.engines.cookies import META_KEY as JAR_KEY
 from scrapy_session_filter.engines.cookies import SessionJars
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from scrapy import Request
     from scrapy.crawler import Crawler
 
+    from scrapy_session_filter.proxies import ProxyEndpoint
     from scrapy_session_filter.session import Session
 
 _PROXY_AUTH = b"Proxy-Authorization"
+
+PREPARED_SETS = 1024
+"""Header sets kept ready for use; desktop browsers in use differ in some hundred."""
+
+_Prepared = tuple[bytes, bytes, "list[bytes] | None", str]
+
+
+@lru_cache(maxsize=4096)
+def _url(endpoint: ProxyEndpoint, session_id: str) -> str:
+    return endpoint.url(session_id)
+
+
+@lru_cache(maxsize=4096)
+def _authorization(endpoint: ProxyEndpoint, session_id: str, encoding: str) -> bytes | None:
+    credentials = endpoint.credentials(session_id)
+    if credentials is None:
+        return None
+    return b"Basic " + base64.b64encode(to_bytes(":".join(credentials), encoding=encoding))
 
 
 class HttpBinding(EngineBinding):
@@ -33,6 +55,7 @@ class HttpBinding(EngineBinding):
         self._first_timeout = first_timeout
         self._auth_encoding: str = crawler.settings["HTTPPROXY_AUTH_ENCODING"]
         self._jars = SessionJars(crawler)
+        self._prepared_sets: dict[int, tuple[Mapping[str, str], list[_Prepared]]] = {}
 
     def put_on(self, request: Request, session: Session) -> dict[str, Any]:
         """Set proxy, headers, cookie jar and time-out of the session.
@@ -42,15 +65,17 @@ class HttpBinding(EngineBinding):
         """
         self.scrub(request)  # nothing of another session's, whoever put it there
         endpoint = session.endpoint
-        request.meta["proxy"] = endpoint.url(session.id) if endpoint is not None else None
-        headers, defaults = request.headers, self._defaults
+        request.meta["proxy"] = None if endpoint is None else _url(endpoint, session.id)
         ours = []
         # An impersonated browser brings the headers that agree with its TLS handshake.
-        for name, value in () if request.meta.get("impersonate") else session.headers.items():
-            present = headers.get(name)
-            if present is None or present == defaults.get(name.lower().encode()):
-                headers[name] = value
-                ours.append(name)
+        if not request.meta.get("impersonate"):
+            headers = request.headers
+            for key, value, default, name in self._prepared(session.headers):
+                # Both sides are normalised already; Headers would do it again at every access.
+                present = dict.get(headers, key)
+                if present is None or present == default:
+                    dict.__setitem__(headers, key, [value])
+                    ours.append(name)
         self._jars.attach(request, session)
         marks: dict[str, Any] = {"headers": ours}
         timeout = request.meta.get("download_timeout")
@@ -66,22 +91,18 @@ class HttpBinding(EngineBinding):
             return False
         if endpoint is None:
             return meta.get("proxy") is None and _PROXY_AUTH not in request.headers
-        return meta.get("proxy") == endpoint.server and request.headers.get(
-            _PROXY_AUTH
-        ) == self._authorization(session)
-
-    def _authorization(self, session: Session) -> bytes | None:
-        credentials = session.endpoint.credentials(session.id) if session.endpoint else None
-        if credentials is None:
-            return None
-        plain = to_bytes(":".join(credentials), encoding=self._auth_encoding)
-        return b"Basic " + base64.b64encode(plain)
+        expected = _authorization(endpoint, session.id, self._auth_encoding)
+        return meta.get("proxy") == endpoint.server and request.headers.get(_PROXY_AUTH) == expected
 
     def scrub(self, request: Request) -> None:
         """Remove the proxy's credentials, and the session's cookies where a jar will set them anew."""
         request.headers.pop(_PROXY_AUTH, None)
         request.meta.pop("_auth_proxy", None)
-        if not request.meta.get("dont_merge_cookies") and JAR_KEY in request.meta:
+        if (
+            self._jars.enabled
+            and not request.meta.get("dont_merge_cookies")
+            and JAR_KEY in request.meta
+        ):
             request.headers.pop(b"Cookie", None)
 
     def take_off(self, request: Request, marks: dict[str, Any]) -> None:
@@ -101,23 +122,35 @@ class HttpBinding(EngineBinding):
         """Save the session's cookies."""
         self._jars.remember(session)
 
-    def idle(self, session: Session) -> None:
-        """Drop an empty jar."""
-        self._jars.idle(session)
-
     def forget(self, session: Session) -> None:
         """Drop the session's jar."""
         self._jars.forget(session)
 
     @cached_property
-    def _defaults(self) -> dict[bytes, bytes]:
+    def _defaults(self) -> Headers:
         """What DefaultHeadersMiddleware and UserAgentMiddleware set where a request has nothing."""
         settings = self._crawler.settings
         defaults = {
-            to_bytes(name).lower(): to_bytes(value)
+            name: value
             for name, value in without_none_values(settings["DEFAULT_REQUEST_HEADERS"]).items()
         }
         middleware = self._crawler.get_downloader_middleware(UserAgentMiddleware)
         if middleware is not None and middleware.user_agent:
-            defaults[b"user-agent"] = to_bytes(middleware.user_agent)
-        return defaults
+            defaults["User-Agent"] = middleware.user_agent
+        return Headers(defaults)
+
+    def _prepared(self, headers: Mapping[str, str]) -> list[_Prepared]:
+        """Return a session's headers as Scrapy keeps them, with the defaults they may replace.
+
+        Header sets are shared by many sessions, so few are kept; `Headers` normalises them once.
+        """
+        known = self._prepared_sets.get(id(headers))
+        if known is None or known[0] is not headers:
+            if len(self._prepared_sets) >= PREPARED_SETS:
+                self._prepared_sets.clear()
+            prepared = [
+                (key, values[-1], dict.get(self._defaults, key), key.decode("latin-1"))
+                for key, values in Headers(headers).items()
+            ]
+            known = self._prepared_sets[id(headers)] = (headers, prepared)
+        return known[1]

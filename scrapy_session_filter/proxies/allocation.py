@@ -16,6 +16,7 @@ from scrapy_session_filter.sampling import SampleSet
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
     from random import Random
+    from typing import TypeGuard
 
     from scrapy_session_filter.proxies.endpoint import ProxyEndpoint
 
@@ -293,5 +294,5 @@ class SiteProxies:
                     self._group_names.discard(endpoint.group)
 
 
-def _is_time(value: object) -> bool:
+def _is_time(value: object) -> TypeGuard[float]:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from scrapy_session_filter.exceptions import InvalidRow
 from scrapy_session_filter.stores.base import MAX_ROW_BYTES, MAX_STATE_BYTES
-from scrapy_session_filter.stores.codec import checksum, decode
+from scrapy_session_filter.stores.codec import checksum, decode_own, is_intact
 from scrapy_session_filter.stores.sqlite_file import backup_of, fresh, sync_directory
 from scrapy_session_filter.stores.sqlite_schema import PAGE_SIZE
 
@@ -134,22 +134,22 @@ def _take(found: Found, payload: bytes) -> None:
         return  # not a record
     match record:
         case [_, str(site), str(id_), str(exit_), bytes(data), bytes(sum_)]:
-            if checksum("sessions", (site, id_, exit_), data) != sum_:
+            if not is_intact(sum_, "sessions", (site, id_, exit_), data):
                 return
             twin = found.sessions.get((site, id_))
             if twin is None or _used(data) >= _used(twin[1]):
                 found.sessions[site, id_] = (exit_, data)
         case [_, str(kind), str(key), bytes(data), bytes(sum_)]:
-            if checksum("states", (kind, key), data) == sum_ and len(data) <= MAX_STATE_BYTES:
+            if is_intact(sum_, "states", (kind, key), data) and len(data) <= MAX_STATE_BYTES:
                 found.states[kind, key] = data
         case [_, str(site), str(id_), bytes(sum_)]:
-            if checksum("removed", (site, id_)) == sum_:
+            if is_intact(sum_, "removed", (site, id_)):
                 found.removed.add((site, id_))
 
 
 def _used(data: bytes) -> float:
     try:
-        used = decode(data, MAX_ROW_BYTES).get("used")
+        used = decode_own(data, MAX_ROW_BYTES).get("used")
     except InvalidRow:
         return 0.0
     return used if isinstance(used, (int, float)) else 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import sqlite3
@@ -10,7 +11,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from scrapy_session_filter.exceptions import ConfigurationError, InvalidRow, StoreError
+from scrapy_session_filter.exceptions import ConfigurationError, StoreError
 from scrapy_session_filter.stores import sqlite_file
 from scrapy_session_filter.stores.base import (
     MAX_ROW_BYTES,
@@ -21,7 +22,7 @@ from scrapy_session_filter.stores.base import (
     Claim,
     SessionStore,
 )
-from scrapy_session_filter.stores.codec import checksum, decode
+from scrapy_session_filter.stores.codec import decode_all, decode_own, is_intact
 from scrapy_session_filter.stores.forks import survive_forks
 from scrapy_session_filter.stores.owners import Owners
 from scrapy_session_filter.stores.salvage import repair
@@ -36,7 +37,7 @@ from scrapy_session_filter.stores.sqlite_schema import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterator
     from pathlib import Path
 
     from scrapy_session_filter.session import Row
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _OPENING_SECONDS = 30.0  # longest wait while another process opens or repairs the file
-_CHUNK = 500  # rows that a reader for people's eyes takes at a time
+_PORTION = 500  # rows that are read at a time
 
 
 class SQLiteStore(SessionStore):
@@ -124,13 +125,10 @@ class SQLiteStore(SessionStore):
             saved = db.execute("SELECT exit FROM sessions WHERE site = ? ORDER BY n", (site,))
             candidates = [*(exit_ for (exit_,) in saved), *offered]
             token, granted = self._claims.grant(db, site, candidates, most)
-            found = db.execute(
-                "SELECT s.site, s.id, s.exit, s.data, s.sum FROM claims c JOIN sessions s"
-                " ON s.site = c.site AND s.exit = c.exit WHERE c.token = ?",
-                (token if granted else -1,),
-            ).fetchall()
-        self._claims.keep(site, granted, token)
-        return Claim(token, granted, list(_decoded(found)))
+        with _no_collections():
+            rows = list(self._granted_rows(token)) if granted else []
+        self._claims.keep(site, granted, token)  # not before the rows are there: else none holds it
+        return Claim(token, granted, rows)
 
     def renew(self) -> dict[str, set[str]]:
         """Prolong all claims of this owner; returns, by site, exits that were lost meanwhile."""
@@ -178,19 +176,32 @@ class SQLiteStore(SessionStore):
             return sorted(site for (site,) in db.execute(query))
 
     def rows(self, site: str | None = None) -> Iterator[Row]:
-        """Yield saved sessions, in short looks at the file that hold up no crawl."""
+        """Yield saved sessions, without claiming them."""
+        yield from self._portions(
+            "SELECT n, site, id, exit, data, sum FROM sessions"
+            " WHERE n > :last AND (:site IS NULL OR site = :site) ORDER BY n LIMIT :most",
+            {"site": site},
+        )
+
+    def _granted_rows(self, token: int) -> Iterator[Row]:
+        return self._portions(
+            "SELECT c.rowid, s.site, s.id, s.exit, s.data, s.sum FROM ("
+            "  SELECT rowid, site, exit FROM claims WHERE token = :token AND rowid > :last"
+            "  ORDER BY rowid LIMIT :most"
+            ") c LEFT JOIN sessions s ON s.site = c.site AND s.exit = c.exit ORDER BY c.rowid",
+            {"token": token},
+        )
+
+    def _portions(self, query: str, values: dict[str, Any]) -> Iterator[Row]:
+        """Read in short looks at the file, which hold up no writer."""
         last = -1
         while True:
             with self._reading() as db:
-                found = db.execute(
-                    "SELECT n, site, id, exit, data, sum FROM sessions"
-                    " WHERE n > ? AND (? IS NULL OR site = ?) ORDER BY n LIMIT ?",
-                    (last, site, site, _CHUNK),
-                ).fetchall()
+                found = db.execute(query, {**values, "last": last, "most": _PORTION}).fetchall()
             if not found:
                 return
             last = found[-1][0]
-            yield from _decoded(row[1:] for row in found)
+            yield from _intact([row for row in found if row[1] is not None])
 
     def close(self) -> None:
         """Release all claims and close; never fails: a claim dies with its owner anyway."""
@@ -331,20 +342,30 @@ class SQLiteStore(SessionStore):
             "SELECT key, data, sum FROM states WHERE kind = ? AND (? IS NULL OR key = ?)",
             (kind, key, key),
         ):
-            if checksum("states", (kind, name), data) == sum_:
-                states[name] = decode(data, limit)
+            if is_intact(sum_, "states", (kind, name), data):
+                states[name] = decode_own(data, limit)
         return states
 
 
-def _decoded(found: Iterable[tuple[str, str, str, bytes, bytes]]) -> Iterator[Row]:
-    bad = 0
-    for site, id_, exit_, data, sum_ in found:
-        try:
-            if checksum("sessions", (site, id_, exit_), data) != sum_:
-                bad += 1
-                continue
-            yield decode(data, MAX_ROW_BYTES)
-        except InvalidRow:
-            bad += 1
-    if bad:
-        logger.warning("%d saved sessions are damaged and left out", bad)
+@contextmanager
+def _no_collections() -> Iterator[None]:
+    """Keep the garbage collector from looking through all rows again and again as they come in."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _intact(found: list[tuple[int, str, str, str, bytes, bytes]]) -> list[Row]:
+    sound = [
+        data
+        for _, site, id_, exit_, data, sum_ in found
+        if is_intact(sum_, "sessions", (site, id_, exit_), data)
+    ]
+    rows = list(decode_all(sound, MAX_ROW_BYTES))
+    if len(rows) < len(found):
+        logger.warning("%d saved sessions are damaged and left out", len(found) - len(rows))
+    return rows

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from scrapy_session_filter.exceptions import InvalidRow
 from scrapy_session_filter.stores.base import MAX_ROW_BYTES, MAX_SESSIONS, MAX_STATE_BYTES, Batch
-from scrapy_session_filter.stores.codec import checksum, decode, encode, row_key, text_key
+from scrapy_session_filter.stores.codec import (
+    checksum,
+    decode_own,
+    encode,
+    is_intact,
+    row_key,
+    text_key,
+)
 
 if TYPE_CHECKING:
     import sqlite3
@@ -86,8 +93,8 @@ def _merged(db: sqlite3.Connection, site: str, state: dict[str, Any]) -> dict[st
     saved = db.execute(
         "SELECT data, sum FROM states WHERE kind = 'site' AND key = ?", (site,)
     ).fetchone()
-    if saved is not None and checksum("states", ("site", site), saved[0]) == saved[1]:
-        state = {**decode(saved[0], MAX_STATE_BYTES), **state}
+    if saved is not None and is_intact(saved[1], "states", ("site", site), saved[0]):
+        state = {**decode_own(saved[0], MAX_STATE_BYTES), **state}
     return {name: value for name, value in state.items() if value is not None}
 
 
@@ -110,35 +117,36 @@ class _Writer:
         except InvalidRow as error:
             logger.warning("Session %r is not saved: %s", row.get("id"), error)
             return
-        saved = self._find("sessions", site, id_)
+        saved = self._find(site, id_)
         if saved is None and self._count >= MAX_SESSIONS:
             logger.warning("Session %r is not saved: the store holds %d", id_, self._count)
             return
-        if self._find("removed", site, id_) is not None or not self._claims.admits(
-            self._db, site, exit_, self._live, self._done.taken
-        ):
+        if self._is_gone(site, id_) or not self._admits(site, exit_, self._done.taken):
             self._done.refused += 1
             return
-        values = (exit_, data, checksum("sessions", (site, id_, exit_), data))
-        if saved is not None:
+        sum_ = checksum("sessions", (site, id_, exit_), data)
+        if saved is None:
+            self._count += 1
             self._db.execute(
-                "UPDATE sessions SET exit = ?, data = ?, sum = ? WHERE n = ?", (*values, saved)
+                "INSERT INTO sessions(site, id, exit, data, sum) VALUES(?, ?, ?, ?, ?)",
+                (site, id_, exit_, data, sum_),
             )
-            return
-        self._count += 1
-        self._db.execute(
-            "INSERT INTO sessions(site, id, exit, data, sum) VALUES(?, ?, ?, ?, ?)",
-            (site, id_, *values),
-        )
+        elif saved[1] == exit_:  # as nearly always; the indexes need no change
+            self._db.execute(
+                "UPDATE sessions SET data = ?, sum = ? WHERE n = ?", (data, sum_, saved[0])
+            )
+        else:
+            self._db.execute(
+                "UPDATE sessions SET exit = ?, data = ?, sum = ? WHERE n = ?",
+                (exit_, data, sum_, saved[0]),
+            )
 
     def remove(self, site: str, id_: str) -> None:
         """Delete a session for good."""
-        found = self._db.execute(
-            "SELECT n, exit FROM sessions WHERE site = ? AND id = ?", (site, id_)
-        ).fetchone()
+        found = self._find(site, id_)
         if found is not None:
             n, exit_ = found
-            if not self._claims.admits(self._db, site, exit_, self._live, {}):
+            if not self._admits(site, exit_, {}):
                 self._done.refused += 1
                 return
             self._db.execute("DELETE FROM sessions WHERE n = ?", (n,))
@@ -160,9 +168,14 @@ class _Writer:
                 (self._count - self._before,),
             )
 
-    def _find(self, table: str, site: str, id_: str) -> int | None:
-        row = self._db.execute(
-            f"SELECT n FROM {table} WHERE site = ? AND id = ?",  # noqa: S608 - our own names
-            (site, id_),
-        ).fetchone()
-        return None if row is None else row[0]
+    def _admits(self, site: str, exit_: str, taken: dict[str, set[str]]) -> bool:
+        return self._claims.admits(self._db, site, exit_, self._live, taken)
+
+    def _find(self, site: str, id_: str) -> tuple[int, str] | None:
+        query = "SELECT n, exit FROM sessions WHERE site = ? AND id = ?"
+        found: tuple[int, str] | None = self._db.execute(query, (site, id_)).fetchone()
+        return found
+
+    def _is_gone(self, site: str, id_: str) -> bool:
+        query = "SELECT 1 FROM removed WHERE site = ? AND id = ?"
+        return self._db.execute(query, (site, id_)).fetchone() is not None

@@ -10,7 +10,7 @@ import sqlite3
 from typing import TYPE_CHECKING, Any
 
 from scrapy_session_filter.exceptions import StoreVersionError
-from scrapy_session_filter.stores.codec import checksum
+from scrapy_session_filter.stores.codec import is_intact
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -112,7 +112,7 @@ def find_damage(db: sqlite3.Connection) -> str | None:
     """
     try:
         return _find_damage(db)
-    except (*DAMAGE, TypeError) as error:  # a TypeError: a value of another type than was written
+    except DAMAGE as error:
         return str(error) or type(error).__name__
 
 
@@ -134,11 +134,11 @@ def _wrong_rows(db: sqlite3.Connection) -> str | None:
     bad = count = 0
     for site, id_, exit_, data, sum_ in db.execute("SELECT site,id,exit,data,sum FROM sessions"):
         count += 1
-        bad += checksum("sessions", (site, id_, exit_), data) != sum_
+        bad += not is_intact(sum_, "sessions", (site, id_, exit_), data)
     for kind, key, data, sum_ in db.execute("SELECT kind,key,data,sum FROM states"):
-        bad += checksum("states", (kind, key), data) != sum_
+        bad += not is_intact(sum_, "states", (kind, key), data)
     for site, id_, sum_ in db.execute("SELECT site,id,sum FROM removed"):
-        bad += checksum("removed", (site, id_)) != sum_
+        bad += not is_intact(sum_, "removed", (site, id_))
     if bad:
         return f"{bad} rows have a wrong checksum"
     noted = dict(db.execute("SELECT key, value FROM meta"))

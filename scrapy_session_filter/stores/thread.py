@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from concurrent.futures import Future
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,7 +21,7 @@ class StoreThread:
     """
 
     def __init__(self) -> None:
-        self._calls: SimpleQueue[tuple[Future[object], Callable[[], object]] | None] = SimpleQueue()
+        self._calls: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = SimpleQueue()
         self._busy = threading.Lock()
         self._thread = threading.Thread(
             target=self._work, name="scrapy-session-filter-store", daemon=True
@@ -31,7 +31,7 @@ class StoreThread:
     def submit(self, call: Callable[[], T]) -> Future[T]:
         """Run ``call`` in the thread, after all that was submitted before."""
         future: Future[T] = Future()
-        self._calls.put((future, call))  # type: ignore[arg-type] - one queue for all result types
+        self._calls.put((future, call))
         return future
 
     def now(self, call: Callable[[], T], *, patience: float) -> T:

@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 SHORT = (
     24 * 1024
 )  #: bytes; 95 in 100 block pages are shorter, and three in four ordinary pages longer
-HEAD, TAIL = 16 * 1024, 8 * 1024  #: bytes seen of a longer page
-EDGE = 3 * 1024  #: bytes seen at either end of an ordinary page (status 200, long or full of links)
+HEAD, TAIL = 24 * 1024, 4 * 1024  #: bytes seen of a longer page
+EDGE = 4 * 1024  #: bytes seen at either end of a longer page with an ordinary status
+#: what most pages come with; they are looked at closely only if they are thin
+ORDINARY = frozenset((200, 404, 410))
 RICH = 24  #: links from which on a page is content: block pages have 1 (median) to 3 (90 %)
 THIN = 2048  #: characters of visible text below which a page may be nothing but a block
 _TAGS_LIMIT = 1500  # tags beyond which a page is not thin, whatever its text
@@ -58,6 +60,8 @@ class Answer:
     ) -> None:
         self.status = status
         self.headers: Mapping[str, list[str]] = headers or {}
+        if body and body.startswith((b"\xff\xfe", b"\xfe\xff")):
+            body = body[: 4 * SHORT].replace(b"\0", b"")  # UTF-16: ASCII markers become readable
         self.body = body
         self.url = url
         self.redirects = redirects
@@ -132,7 +136,7 @@ class Answer:
             return True
         if kind and not kind.startswith(("application/octet-stream", "unknown", "*")):
             return False
-        return b"\0" not in self.body[:512] or self.body.startswith((b"\xff\xfe", b"\xfe\xff"))
+        return b"\0" not in self.body[:512]
 
     @cached_property
     def is_data(self) -> bool:
@@ -147,7 +151,7 @@ class Answer:
     @cached_property
     def start(self) -> bytes:
         """The first half kilobyte of text, in lower case, without leading white space."""
-        return _single_byte(self.body[:512] if self.body else b"").lstrip(_BLANK).lower()
+        return (self.body or b"")[:512].lstrip(_BLANK).lower()
 
     @cached_property
     def is_short(self) -> bool:
@@ -168,15 +172,15 @@ class Answer:
     def text(self) -> bytes:
         """The window in which markers are looked for, in lower case.
 
-        All of a short page; the head and tail of a longer one; only the edges of an ordinary page,
-        one with status 200 that is long or full of links.
+        All of a short page; the head and tail of a longer one; only the edges of one that is long
+        or full of links and has an ordinary status.
         """
         body = self.body or b""
-        if not self.is_short and self.status == 200:
+        if not self.is_short and self.status in ORDINARY:
             body = body[:EDGE] + b"\n" + body[max(EDGE, len(body) - EDGE) :]
         elif len(body) > SHORT:
             body = body[:HEAD] + b"\n" + body[-TAIL:]
-        return _single_byte(body).lower()
+        return body.lower()
 
     @cached_property
     def title(self) -> str:
@@ -210,6 +214,11 @@ class Answer:
         return " ".join(prose.split()).replace("\u2019", "'").lower()
 
     @property
+    def is_ordinary(self) -> bool:
+        """Whether only a token that proves on any page is worth looking for."""
+        return self.status in ORDINARY and not self.is_thin
+
+    @property
     def is_thin(self) -> bool:
         """Whether the page is short and has next to no visible text."""
         return self.is_short and len(self.prose) < THIN
@@ -225,20 +234,27 @@ def _visible(page: bytes) -> bytes:
         return b"." * THIN
     seen, length, hidden = [pieces[0]], 0, b""
     for piece in pieces[1:]:
-        if hidden:
+        if hidden == b"-->":
+            if hidden not in piece:
+                continue
+            hidden, piece = b"", piece[piece.find(b"-->") + 2 :]  # noqa: PLW2901 - the comment's end
+        elif hidden:
             if not piece.startswith(hidden):
                 continue
             hidden = b""
+        elif piece.startswith(b"!--") and b"-->" not in piece:
+            hidden = b"-->"
+            continue
         elif piece.startswith(_HIDDEN):
             hidden = b"/" + piece[:5]
             continue
-        text = piece[piece.find(b">") + 1 :]
-        if text and not text.isspace():
+        text = piece[piece.find(b">") + 1 :].strip()
+        if text:
             seen.append(text)
             length += len(text)
-            if length > 2 * THIN:  # white space may be half of it
+            if length > THIN:
                 break
-    return b" ".join(seen)[: 4 * THIN]
+    return b" ".join(seen)[: 2 * THIN]
 
 
 def plain_headers(headers: Any) -> dict[str, list[str]]:
@@ -267,11 +283,6 @@ def host_of(url: str) -> str:
 
 _BLANK = b" \t\r\n\f\v\xef\xbb\xbf"  # with the byte order mark of UTF-8
 _HIDDEN = (b"script", b"style", b"title")
-
-
-def _single_byte(text: bytes) -> bytes:
-    """Turn UTF-16 into something ASCII markers can be found in."""
-    return text.replace(b"\0", b"") if text.startswith((b"\xff\xfe", b"\xfe\xff")) else text
 
 
 def _several(values: Any) -> list[Any]:

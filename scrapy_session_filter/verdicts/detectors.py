@@ -108,19 +108,22 @@ class PageDetector(_BuiltIn):
             if marker in (answer.body or b"")[:_MARKED]:
                 shown = marker.decode("utf-8", "replace")[:70]
                 return Verdict(Kind.BLOCKED, "marker", evidence=f"marker: {shown}")
-        weak: list[int] = []
-        for n in self.book.holding(self.book.matches(answer), answer):
-            if self.book.rules[n].strength is Strength.STRONG:
-                return self.book.verdicts[n]
-            weak.append(n)
-        return _together([self.book.verdicts[n] for n in weak], answer) if weak else None
+        if not answer.is_text:
+            return None
+        verdicts = self.book.verdicts
+        titled = [verdicts[n] for n in self.book.holding(self.book.in_title(answer), answer)]
+        if titled and titled[0].vendor and titled[0].strength is Strength.STRONG:
+            return titled[0]  # the body could only say the same again
+        found = [verdicts[n] for n in self.book.holding(self.book.in_body(answer), answer)] + titled
+        strong = next((v for v in found if v.strength is Strength.STRONG), None)
+        return strong or (_together(found, answer) if found else None)
 
 
 _MARKED = 128 * 1024
 
 
 def _together(weak: list[Verdict], answer: Answer) -> Verdict | None:
-    """Weigh weak evidence: two pieces prove, or one on a refusing status; one on a bare page may."""
+    """Weigh weak evidence: two pieces prove, or one on a refusal; one on a bare page may."""
     first = weak[0]
     if len(weak) > 1 or answer.status in REFUSING:
         return Verdict(
@@ -147,7 +150,11 @@ class StatusDetector(_BuiltIn):
         n = next(self.book.holding(self.by_status.get(status, ()), answer), None)
         if n is not None:
             return self.book.verdicts[n]
-        if status in (401, 403) and answer.body and answer.start.startswith((b"{", b"[", b"<?xml")):
+        if (
+            status in (401, 403)
+            and answer.is_data
+            and answer.start.startswith((b"{", b"[", b"<?xml"))
+        ):
             return _API_ANSWER
         return by_status(status, "retry-after" in answer.headers)
 

@@ -45,6 +45,22 @@ def thin_failure(answer: Answer) -> bool:
     return answer.status >= 400 and answer.is_thin
 
 
+def bare_script(answer: Answer) -> bool:
+    """Require a page of script alone: hardly any text, no link, no style, no app to mount."""
+    text = answer.text
+    return (
+        not answer.is_data
+        and answer.is_short
+        and len(answer.prose) < 200
+        and b"<a " not in text
+        and b'rel="stylesheet"' not in text
+        and not any(root in text for root in _APP_ROOTS)
+    )
+
+
+_APP_ROOTS = (b'id="app"', b'id="root"', b'id="__next"', b"<app-root", b'id="__nuxt"', b"<form")
+
+
 def data(answer: Answer) -> bool:
     """Require JSON, XML or plain text."""
     return answer.is_data

@@ -17,13 +17,14 @@ from scrapy_session_filter.verdicts.detectors import (
     RedirectDetector,
     StatusDetector,
 )
+from scrapy_session_filter.verdicts.lookalikes import PAGES, PROXIES
 from scrapy_session_filter.verdicts.retry_after import parse_retry_after
 from scrapy_session_filter.verdicts.rules import Rule, RuleBook
 from scrapy_session_filter.verdicts.sites import SITES
 from scrapy_session_filter.verdicts.statuses import by_status, parse_block_statuses
 from scrapy_session_filter.verdicts.transport import by_exception
 from scrapy_session_filter.verdicts.vendors import VENDORS
-from scrapy_session_filter.verdicts.wording import PAGES, PROXIES, WORDINGS
+from scrapy_session_filter.verdicts.wordings import WORDINGS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -110,7 +111,8 @@ class Judge:
         """Return the verdict with what every rule and detector had to say."""
         answer = Answer.of(response, request)
         remarks: list[Remark] = []
-        for n in self.book.matches(answer):
+        ranks = self.book.in_title(answer) + self.book.in_body(answer) if answer.is_text else []
+        for n in ranks:
             rule = self.book.rules[n]
             held = rule.gate(answer)
             where = f"{rule.literal!r} in {rule.where.value}"

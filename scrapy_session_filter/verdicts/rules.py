@@ -6,17 +6,24 @@ prove a block stand before those that prove a page, and the first that holds dec
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
 from scrapy_session_filter.verdict import About, Kind, Strength, Verdict
+from scrapy_session_filter.verdicts.answer import ORDINARY
+from scrapy_session_filter.verdicts.finder import Finder
 from scrapy_session_filter.verdicts.gates import anywhere
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from scrapy_session_filter.verdicts.answer import Answer
+
+
+#: bytes searched at either end of a thin page with an ordinary status: half of the thin pages are
+#: shorter, and in a longer one the challenge stands at the beginning or the end
+_OPENING, _ENDING = 8 * 1024, 4 * 1024
 
 
 class Where(Enum):
@@ -28,9 +35,9 @@ class Where(Enum):
     URL = "url"  #: ``part of the host/start of the path`` of where a redirect leads
     TITLE = "title"  #: the whole title
     TITLE_START = "title-start"
-    PROSE = "prose"  #: the visible text of a short page, or of a longer one that failed
-    TEXT = "text"  #: the whole body of the same
-    CODE = "code"  #: the body of any page: a token that no prose or ordinary page contains
+    PROSE = "prose"  #: the visible text, unless the page is ordinary (`Answer.is_ordinary`)
+    TEXT = "text"  #: the body, unless the page is ordinary
+    CODE = "code"  #: the body of any page
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +66,9 @@ PAGE = Effect(Kind.OK, "page")
 class Rule:
     """One line of evidence.
 
-    ``literal`` is compared in lower case. ``gate`` says on which answers the rule holds, ``also`` is
-    a second literal that the same text must contain. A weak rule counts only with a second one, on a
-    refusing status, or on a page with hardly anything else. ``source`` is who says what it is.
+    ``literal`` is compared in lower case. ``gate`` says on which answers the rule holds, ``also``
+    is a second literal that the body must contain. A weak rule counts only with a second one, on a
+    refusing status, or on a page with hardly anything else. ``source`` says who says so.
     """
 
     name: str
@@ -104,77 +111,40 @@ class RuleBook:
             self.titles.setdefault(rule.literal.lower(), []).append(n)
         self.title_starts = [(r.literal.lower(), n) for n, r in self.by[Where.TITLE_START]]
         self.any_title_start = tuple(literal for literal, _ in self.title_starts)
-        self.code = _behind_triggers(self.by[Where.CODE], _CODE_TRIGGERS)
-        self.body = _behind_triggers(self.by[Where.CODE] + self.by[Where.TEXT], _CODE_TRIGGERS)
-        self.prose = _behind_triggers(self.by[Where.PROSE], _PROSE_TRIGGERS)
+        self.code = [(rule.literal.lower().encode(), n) for n, rule in self.by[Where.CODE]]
+        self.body = Finder(
+            (rule.literal.lower().encode(), n)
+            for n, rule in self.by[Where.CODE] + self.by[Where.TEXT]
+        )
+        self.prose = Finder((rule.literal.lower().encode(), n) for n, rule in self.by[Where.PROSE])
 
-    def matches(self, answer: Answer) -> list[int]:
-        """Return the ranks of rules whose literal is in title or body; gates are not asked yet."""
-        if not answer.is_text:
-            return []
-        found: list[int] = []
+    def in_title(self, answer: Answer) -> list[int]:
+        """Return the ranks of rules whose literal is or starts the title; no gate is asked yet."""
         title = answer.title
-        if title:
-            found += self.titles.get(title, ())
-            if title.startswith(self.any_title_start):
-                found += [n for start, n in self.title_starts if title.startswith(start)]
+        if not title:
+            return []
+        found = list(self.titles.get(title, ()))
+        if title.startswith(self.any_title_start):
+            found += [n for start, n in self.title_starts if title.startswith(start)]
+        return self._ranked(found, answer)
+
+    def in_body(self, answer: Answer) -> list[int]:
+        """Return the ranks of rules whose literal is in the body; no gate is asked yet."""
         text = answer.text
-        if not answer.is_short and answer.status == 200:
-            found += _found(self.code, text)
-        else:
-            found += _found(self.body, text)
-            found += _found(self.prose, answer.prose.encode())
-        found.sort()
-        return found
+        if answer.is_ordinary:
+            return self._ranked([n for literal, n in self.code if literal in text], answer)
+        if answer.status in ORDINARY and len(text) > _OPENING + _ENDING:
+            text = text[:_OPENING] + b"\n" + text[-_ENDING:]
+        found = self.body.find(text) + self.prose.find(answer.prose.encode())
+        return self._ranked(found, answer)
+
+    def _ranked(self, found: list[int], answer: Answer) -> list[int]:
+        return sorted({n for n in found if self._has_companion(n, answer)})
+
+    def _has_companion(self, n: int, answer: Answer) -> bool:
+        also = self.rules[n].also.lower()
+        return not also or also.encode() in answer.text or also in answer.prose
 
     def holding(self, ranks: Iterable[int], answer: Answer) -> Iterator[int]:
         """Yield those of the ranks whose gate lets the answer through."""
         return (n for n in ranks if self.rules[n].gate(answer))
-
-
-Groups = list[tuple[bytes, list[tuple[bytes, bytes, int]]]]
-
-
-def _found(groups: Groups, text: bytes) -> list[int]:
-    return [
-        n
-        for trigger, group in groups
-        if trigger in text
-        for literal, also, n in group
-        if literal in text and also in text
-    ]
-
-
-def _behind_triggers(rules: list[tuple[int, Rule]], triggers: Iterable[bytes]) -> Groups:
-    """Group literals behind a word they share: most pages then cost one search a word."""
-    groups: dict[bytes, list[tuple[bytes, bytes, int]]] = {}
-    for n, rule in rules:
-        literal = rule.literal.lower().encode()
-        trigger = next((word for word in triggers if word in literal), literal)
-        groups.setdefault(trigger, []).append((literal, rule.also.lower().encode(), n))
-    return list(groups.items())
-
-
-_CODE_TRIGGERS = (
-    b"captcha",
-    b"challenge",
-    b"incapsula",
-    b"/cdn-cgi/",
-    b"cf-error-code",
-    b"perimeterx",
-)
-_PROSE_TRIGGERS = (
-    b"block",
-    b"denied",
-    b"robot",
-    b"human",
-    b"unusual",
-    b"automat",
-    b"banned",
-    b"captcha",
-)
-
-
-def weakened(verdict: Verdict) -> Verdict:
-    """Return the verdict with weak strength."""
-    return replace(verdict, strength=Strength.WEAK)

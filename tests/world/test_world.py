@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tests.world.crawls import Crawler
+    from tests.world.real_proxies import RealProxy
 
 
 @dataclass
@@ -424,6 +425,31 @@ def test_bad_fault() -> None:
         Answer(fault="explode")
     with World(2, tls=False) as world, pytest.raises(ValueError, match="kind = 'explode'"):
         world.proxy.spoil(world.exits, "explode")
+
+
+@pytest.mark.parametrize("https", [False, True])
+def test_squid_is_a_gateway(world: World, squid: RealProxy, https: bool) -> None:
+    """An independent gateway gives each session its exit too, and wants the password."""
+    url = world.direct_url("/echo", https=https)
+    exits = {name: fetch(url, squid.url.format(session=name)).json()["exit"] for name in "abcabc"}
+    assert len(set(exits.values())) == 3
+    assert set(exits.values()) <= set(world.exits)
+    assert not world.site.direct_visits
+    wrong = squid.url.format(session="a").replace("secret", "wrong")
+    if https:
+        with pytest.raises(OSError, match="407"):
+            fetch(url, wrong)
+    else:
+        assert fetch(url, wrong).status == 407
+        named = url.replace("127.0.0.1", "shop.example")
+        assert fetch(named, squid.url.format(session="a")).json()["exit"] == exits["a"]
+
+
+@pytest.mark.parametrize("https", [False, True])
+def test_tinyproxy_is_a_proxy(world: World, tinyproxy: RealProxy, https: bool) -> None:
+    """An independent single proxy leaves by the first exit."""
+    url = world.direct_url("/echo", https=https)
+    assert fetch(url, tinyproxy.url).json()["exit"] == world.exits[0]
 
 
 SPIDER = """
