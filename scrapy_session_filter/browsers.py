@@ -27,8 +27,8 @@ _CHROMIUM = re.compile(
 )
 _FIREFOX = re.compile(r"Mozilla/5\.0 \([^)]*rv:[\d.]+\) Gecko/[\d.]+ Firefox/(?P<major>\d+)[\d.]*")
 _SAFARI = re.compile(
-    r"Mozilla/5\.0 \((?:Macintosh(?!.*Mobile)|iPhone|iPad);[^)]+\) AppleWebKit/[\d.]+ \(KHTML, like Gecko\) "
-    r"Version/(?P<major>\d+)[\d.]* (?:Mobile/\w+ )?Safari/[\d.]+"
+    r"Mozilla/5\.0 \((?:Macintosh(?!.*Mobile)|iPhone|iPad);[^)]+\) AppleWebKit/[\d.]+ "
+    r"\(KHTML, like Gecko\) Version/(?P<major>\d+)[\d.]* (?:Mobile/\w+ )?Safari/[\d.]+"
 )
 _SYSTEMS = {  # in this order: an Android user agent names Linux too
     "Windows NT": "Windows",

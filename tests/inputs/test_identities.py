@@ -135,8 +135,7 @@ def test_accept_language_is_weighed_as_the_browser_does(
         "curl/8.0",
         WINDOWS + "Chrome/132.0.0.0 YaBrowser/25.2.0.0 Safari/537.36",
         "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 (KHTML, like Gecko)",
-        "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 (KHTML, like Gecko) "
-        "Version/18.3.1 Mobile/15E148 Safari/604.1",
+        "Mozilla/5.0 (Macintosh; x) AppleWebKit/6 (KHTML, like Gecko) Version/18 Mobile/1 Safari/6",
         "Mozilla/5.0 (Haiku) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/132.0.0.0 Safari/537.36",
     ],
 )
