@@ -246,8 +246,10 @@ class SQLiteStore(SessionStore):
             repair(self._file, damage)
 
     def _look(self) -> str | None:
+        with self._file.open("rb") as file:
+            header = file.read(100)
         try:
-            damage = find_damage(self._connect())
+            damage = find_damage(self._connect(), header)
         except DAMAGE as error:
             damage = str(error)
         self._disconnect()

@@ -104,12 +104,15 @@ def migrate(db: sqlite3.Connection) -> None:
     db.execute("COMMIT")
 
 
-def find_damage(db: sqlite3.Connection) -> str | None:
+def find_damage(db: sqlite3.Connection, header: bytes) -> str | None:
     """Return what is wrong with an open file, or None if all of it is sound.
 
-    Its structure is checked by SQLite, its schema against the one this release would have made,
-    and every row that counts by its checksum.
+    Its ``header`` (the first 100 bytes) must not tell SQLite that it is read-only. Its structure is
+    checked by SQLite, its schema against the one this release would have made, and every row that
+    counts by its checksum.
     """
+    if not {*header[18:20]} <= {1, 2}:
+        return "its header is damaged"
     try:
         return _find_damage(db)
     except DAMAGE as error:
