@@ -18,8 +18,8 @@ from scrapy_session_filter.stores.sqlite import SQLiteStore
 from tests.stores.places import SITE, row
 
 if TYPE_CHECKING:
-    from pathlib import Path
     from collections.abc import Callable
+    from pathlib import Path
 
     from scrapy_session_filter.session import Row
 

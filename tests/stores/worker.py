@@ -57,6 +57,9 @@ def serve(store: SessionStore, _: int) -> None:
             if name == "limit":
                 resource.setrlimit(resource.RLIMIT_FSIZE, (arguments[0], resource.RLIM_INFINITY))
                 say(None)
+            elif name == "open_another":
+                SQLiteStore(arguments[0]).open()
+                say(None)
             elif name == "apply":
                 store.apply(Batch(**arguments[0]))
                 say(store.refused)
