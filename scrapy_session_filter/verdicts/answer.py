@@ -61,7 +61,7 @@ class Answer:
         self.status = status
         self.headers: Mapping[str, list[str]] = headers or {}
         if body and body.startswith((b"\xff\xfe", b"\xfe\xff")):
-            body = body[: 4 * SHORT].replace(b"\0", b"")  # UTF-16: ASCII markers become readable
+            body = body[2 : 4 * SHORT].replace(b"\0", b"")  # UTF-16: ASCII markers become readable
         self.body = body
         self.url = url
         self.redirects = redirects
