@@ -23,6 +23,7 @@ from scrapy_session_filter.roster import Watcher
 from scrapy_session_filter.saving import Saver
 from scrapy_session_filter.settings import SessionFilterSettings
 from scrapy_session_filter.stores.thread import StoreThread
+from scrapy_session_filter.tracking import SITE
 from scrapy_session_filter.verdict import Kind
 
 if TYPE_CHECKING:
@@ -272,7 +273,7 @@ class SessionFilterExtension:
 
     def site_of(self, request: Request) -> str:
         """Return the key of the pool a request belongs to."""
-        return str(request.meta.get("session_filter_site") or self.settings.site_key(request))
+        return str(request.meta.get(SITE) or self.settings.site_key(request))
 
     def wait_of(self, site: str) -> float:
         """Return for how many seconds the queue should keep a site's requests; 0.0: hand one out.
