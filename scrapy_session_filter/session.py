@@ -217,6 +217,7 @@ class Lease:
     why: str
     tag: Any = None
     ended: bool = False
+    counts: bool = True  #: false for the next hop of a redirect: its use was counted already
 
     @property
     def site(self) -> str:
