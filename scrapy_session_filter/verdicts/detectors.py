@@ -13,7 +13,7 @@ verdict decides. A class is made without arguments, or by its ``from_config(conf
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from scrapy_session_filter.verdict import Kind, Strength, Verdict
 from scrapy_session_filter.verdicts.gates import REFUSING, gate_page
@@ -22,6 +22,8 @@ from scrapy_session_filter.verdicts.rules import RuleBook, Where
 from scrapy_session_filter.verdicts.statuses import by_status
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from typing_extensions import Self
 
     from scrapy_session_filter.verdicts.answer import Answer
@@ -32,6 +34,7 @@ BUILT_IN: dict[str, int] = {
     f"{_MODULE}.HeaderDetector": 100,
     f"{_MODULE}.RedirectDetector": 200,
     f"{_MODULE}.PageDetector": 300,
+    "scrapy_session_filter.verdicts.expect.ExpectDetector": 350,
     f"{_MODULE}.StatusDetector": 400,
 }
 
@@ -49,6 +52,7 @@ class DetectorConfig:
 
     book: RuleBook
     markers: tuple[bytes, ...] = ()
+    expect: Mapping[str, Any] | None = None
 
 
 class _BuiltIn:

@@ -1,7 +1,7 @@
 # ruff: noqa: E501, RUF001 - a rule is one line of data, to be read across; some are not English
-"""Rules for block pages of no known vendor: captcha widgets, titles, and wordings in many languages.
+"""Rules for block pages of no known vendor, by their words, in many languages.
 
-All of them want a thin page, an error status or both: in a longer text the same words are prose. The
+All of them want a thin page or an error status: in a longer text the same words are prose. The
 languages are those of the default pages of Cloudflare, Google, Yandex and Alibaba, which everybody
 imitates.
 """
@@ -28,73 +28,11 @@ from scrapy_session_filter.verdicts.rules import (
     Where,
 )
 
-PROSE, TEXT, TITLE, TITLE_START = Where.PROSE, Where.TEXT, Where.TITLE, Where.TITLE_START
+PROSE, TEXT = Where.PROSE, Where.TEXT
 WEAK = Strength.WEAK
 
 # fmt: off
 WORDINGS = (
-    Rule("title-429", None, RATE, TITLE_START, "429 too many requests", "RFC 6585; servers' default page", sparse),
-    Rule("title-429-error", None, RATE, TITLE, "too many requests", "RFC 6585", sparse),
-    Rule("title-429-error-in", None, RATE, TITLE_START, "error 429", "RFC 6585", sparse),
-    Rule("title-429-only", None, RATE, TITLE, "429", "RFC 6585", thin),
-    Rule("title-rate", None, RATE, TITLE_START, "rate limit", "common rate-limit pages", thin),
-    Rule("title-rate-exceeded", None, RATE, TITLE_START, "request rate limit", "common rate-limit pages", thin),
-    Rule("turnstile-gate", "turnstile", CAPTCHA, TEXT, "cf-turnstile", "docs: Turnstile widget", gate_page),
-    Rule("turnstile-render", "turnstile", CAPTCHA, TEXT, "challenges.cloudflare.com/turnstile", "docs: Turnstile widget", gate_page),
-    Rule("hcaptcha-gate", "hcaptcha", CAPTCHA, TEXT, "h-captcha", "docs: hCaptcha widget", gate_page),
-    Rule("hcaptcha-script", "hcaptcha", CAPTCHA, TEXT, "hcaptcha.com/1/api.js", "docs: hCaptcha widget", gate_page),
-    Rule("recaptcha-gate", "recaptcha", CAPTCHA, TEXT, 'class="g-recaptcha', "docs: reCAPTCHA widget", gate_page),
-    Rule("recaptcha-gate-id", "recaptcha", CAPTCHA, TEXT, "grecaptcha.render", "docs: reCAPTCHA widget", gate_page),
-    Rule("recaptcha-challenge", "recaptcha", CAPTCHA, TEXT, "google.com/recaptcha/", "docs: reCAPTCHA widget", lambda a: a.status in (403, 429, 503) and gate_page(a)),
-    Rule("arkose-gate", "arkose", CAPTCHA, TEXT, "arkoselabs.com/v2/", "docs: Arkose Labs", gate_page),
-    Rule("arkose-funcaptcha", "arkose", CAPTCHA, TEXT, "funcaptcha.com/", "docs: Arkose Labs", gate_page),
-    Rule("geetest-gate", "geetest", CAPTCHA, TEXT, "initgeetest", "docs: GeeTest", gate_page),
-    Rule("tencent-gate", "tencent", CAPTCHA, TEXT, "tencentcaptcha", "docs: Tencent captcha", gate_page),
-    Rule("tencent-waf", "tencent", CAPTCHA, TEXT, "waf.tencentcloudapi.com", "docs: Tencent WAF", gate_page),
-    Rule("friendly-gate", "friendly_captcha", CAPTCHA, TEXT, "frc-captcha", "docs: Friendly Captcha", gate_page),
-    Rule("altcha-gate", "altcha", CHALLENGE, TEXT, "<altcha-widget", "docs: ALTCHA", gate_page),
-    Rule("mtcaptcha-gate", "mtcaptcha", CAPTCHA, TEXT, "mtcaptcha", "docs: MTCaptcha", gate_page),
-    Rule("title-verify-continue", None, CAPTCHA, TITLE, "verify to continue", "common captcha page", thin),
-    Rule("title-human", None, CAPTCHA, TITLE_START, "are you human", "common captcha page", thin),
-    Rule("title-human-verify", None, CAPTCHA, TITLE_START, "verify you are human", "common captcha page", thin),
-    Rule("title-human-verifying", None, CHALLENGE, TITLE_START, "verifying you are human", "common challenge page", thin),
-    Rule("title-robot", None, CAPTCHA, TITLE_START, "are you a robot", "common captcha page", thin),
-    Rule("title-not-robot", None, CAPTCHA, TITLE_START, "i am not a robot", "common captcha page", thin),
-    Rule("title-bot", None, CHALLENGE, TITLE_START, "bot verification", "common challenge page", thin),
-    Rule("title-bot-check", None, CHALLENGE, TITLE_START, "bot check", "common challenge page", thin),
-    Rule("title-captcha", None, CAPTCHA, TITLE_START, "captcha", "common captcha page", thin),
-    Rule("title-security-check", None, CHALLENGE, TITLE_START, "security check", "common challenge page", thin),
-    Rule("title-security-verification", None, CHALLENGE, TITLE_START, "security verification", "common challenge page", thin),
-    Rule("title-security-challenge", None, CHALLENGE, TITLE_START, "security challenge", "common challenge page", thin),
-    Rule("title-site-verification", None, CHALLENGE, TITLE, "site verification", "StackPath; common challenge page", thin),
-    Rule("title-checking", None, CHALLENGE, TITLE_START, "checking your browser", "common challenge page", sparse),
-    Rule("title-unusual", None, DENIED, TITLE_START, "unusual activity", "common block page", thin),
-    Rule("title-blocked", None, DENIED, TITLE, "blocked", "common block page", thin),
-    Rule("title-you-blocked", None, DENIED, TITLE_START, "you have been blocked", "common block page", sparse),
-    Rule("title-you-are-blocked", None, DENIED, TITLE_START, "you are blocked", "common block page", sparse),
-    Rule("title-ip-blocked", None, ADDRESS, TITLE_START, "your ip has been blocked", "common block page", sparse),
-    Rule("title-request-blocked", None, DENIED, TITLE_START, "request blocked", "common block page", thin),
-    Rule("title-access-blocked", None, DENIED, TITLE_START, "access blocked", "common block page", thin_failure),
-    Rule("title-access-denied", None, DENIED, TITLE_START, "access denied", "common block page", thin_failure),
-    Rule("title-ru-access", None, DENIED, TITLE_START, "доступ ограничен", "common block page, Russian", thin),
-    Rule("title-ru-denied", None, DENIED, TITLE_START, "доступ запрещен", "common block page, Russian", thin),
-    Rule("title-ru-blocked", None, DENIED, TITLE_START, "доступ заблокирован", "common block page, Russian", thin),
-    Rule("title-ru-browser", None, CHALLENGE, TITLE_START, "проверка браузера", "common challenge page, Russian", thin),
-    Rule("title-ru-almost", None, CHALLENGE, TITLE_START, "почти готово", "captures: Wildberries and others", thin),
-    Rule("title-ru-robot", None, CAPTCHA, TITLE_START, "проверка, что вы не робот", "common captcha page, Russian", thin),
-    Rule("title-zh-verify", None, CAPTCHA, TITLE, "安全验证", "common captcha page, Chinese", thin),
-    Rule("title-zh-verify-code", None, CAPTCHA, TITLE, "验证码", "common captcha page, Chinese", thin),
-    Rule("title-zh-intercept", None, DENIED, TITLE_START, "访问被拦截", "common block page, Chinese", thin),
-    Rule("title-zh-denied", None, DENIED, TITLE_START, "访问被拒绝", "common block page, Chinese", thin),
-    Rule("title-zh-browser", None, CHALLENGE, TITLE_START, "安全检查", "common challenge page, Chinese", thin),
-    Rule("title-es-robot", None, CAPTCHA, TITLE_START, "verifica que no eres un robot", "common captcha page, Spanish", thin),
-    Rule("title-es-denied", None, DENIED, TITLE_START, "acceso denegado", "common block page, Spanish", thin_failure),
-    Rule("title-pt-denied", None, DENIED, TITLE_START, "acesso negado", "common block page, Portuguese", thin_failure),
-    Rule("title-de-denied", None, DENIED, TITLE_START, "zugriff verweigert", "common block page, German", thin_failure),
-    Rule("title-fr-denied", None, DENIED, TITLE_START, "accès refusé", "common block page, French", thin_failure),
-    Rule("title-it-denied", None, DENIED, TITLE_START, "accesso negato", "common block page, Italian", thin_failure),
-    Rule("title-pl-denied", None, DENIED, TITLE_START, "odmowa dostępu", "common block page, Polish", thin_failure),
-    Rule("title-tr-denied", None, DENIED, TITLE_START, "erişim engellendi", "common block page, Turkish", thin_failure),
     Rule("text-checking-browser", None, CHALLENGE, PROSE, "checking your browser before accessing", "captures of several vendors", sparse),
     Rule("text-unusual-traffic", None, CAPTCHA, PROSE, "detected unusual traffic from your", "captures of several sites", thin),
     Rule("text-unusual-activity", None, DENIED, PROSE, "detected unusual activity from your", "captures of several sites", thin),
