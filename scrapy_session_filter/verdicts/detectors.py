@@ -114,13 +114,17 @@ class PageDetector(_BuiltIn):
                 return Verdict(Kind.BLOCKED, "marker", evidence=f"marker: {shown}")
         if not answer.is_text:
             return None
-        verdicts = self.book.verdicts
-        titled = [verdicts[n] for n in self.book.holding(self.book.in_title(answer), answer)]
-        if titled and titled[0].vendor and titled[0].strength is Strength.STRONG:
-            return titled[0]  # the body could only say the same again
-        found = [verdicts[n] for n in self.book.holding(self.book.in_body(answer), answer)] + titled
-        strong = next((v for v in found if v.strength is Strength.STRONG), None)
-        return strong or (_together(found, answer) if found else None)
+        book = self.book
+        titled = book.in_title(answer)
+        first = next(book.holding(titled, answer), None)
+        if first is not None and book.rules[first].vendor and book.is_strong(first):
+            return book.verdicts[first]  # the body could only say the same again
+        weak: list[Verdict] = []
+        for n in book.holding(sorted({*titled, *book.in_body(answer)}), answer):
+            if book.is_strong(n):
+                return book.verdicts[n]
+            weak.append(book.verdicts[n])
+        return _together(weak, answer) if weak else None
 
 
 _MARKED = 128 * 1024

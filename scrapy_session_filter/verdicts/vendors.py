@@ -128,8 +128,7 @@ DATADOME = (
 )
 PERIMETERX = (
     Rule("px-blocked-header", "perimeterx", CAPTCHA, HEADER, "x-px-blocked", "wafer; Scrapling", failed),
-    Rule("px-meta", "perimeterx", CAPTCHA, CODE, 'content="px-captcha"', "captures; is-antibot", sparse),
-    Rule("px-element", "perimeterx", CAPTCHA, CODE, 'id="px-captcha"', "captures; is-antibot", sparse),
+    Rule("px-element", "perimeterx", CAPTCHA, CODE, '="px-captcha"', "captures; is-antibot: meta tag and element", sparse),
     Rule("px-why", "perimeterx", CAPTCHA, TEXT, "perimeterx.com/whywasiblocked", "captures; wafw00f", sparse),
     Rule("px-why-human", "perimeterx", CAPTCHA, TEXT, "humansecurity.com/whywasiblocked", "wafw00f; the vendor's new name", sparse),
     Rule("px-script", "perimeterx", CAPTCHA, TEXT, "captcha.px-cdn.net", "captures; crawl4ai", thin_or_failed),
