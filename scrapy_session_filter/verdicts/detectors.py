@@ -159,7 +159,7 @@ class StatusDetector(_BuiltIn):
         if n is not None:
             return self.book.verdicts[n]
         if (
-            status in (401, 403)
+            status in _API_STATUSES
             and answer.is_data
             and answer.start.startswith((b"{", b"[", b"<?xml"))
         ):
@@ -167,4 +167,6 @@ class StatusDetector(_BuiltIn):
         return by_status(status, "retry-after" in answer.headers)
 
 
-_API_ANSWER = Verdict(Kind.OK, "api-answer", evidence="JSON or XML with 401 or 403")
+#: what APIs answer to requests they do not grant, whoever sends them
+_API_STATUSES = frozenset((401, 403, 405, 406, 409, 412, 423))
+_API_ANSWER = Verdict(Kind.OK, "api-answer", evidence="an error in JSON or XML")

@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 from scrapy_session_filter.verdicts.gates import (
+    denied_by_503,
     gate_page,
     sparse,
     thin,
-    thin_failure,
 )
 from scrapy_session_filter.verdicts.rules import (
     ADDRESS,
@@ -52,7 +52,7 @@ TITLES = (
     Rule("title-not-robot", None, CAPTCHA, TITLE_START, "i am not a robot", "common captcha page", thin),
     Rule("title-bot", None, CHALLENGE, TITLE_START, "bot verification", "common challenge page", thin),
     Rule("title-bot-check", None, CHALLENGE, TITLE_START, "bot check", "common challenge page", thin),
-    Rule("title-captcha", None, CAPTCHA, TITLE_START, "captcha", "common captcha page", thin),
+    Rule("title-captcha", None, CAPTCHA, TITLE_START, "captcha", "common captcha page", gate_page),
     Rule("title-security-check", None, CHALLENGE, TITLE_START, "security check", "common challenge page", thin),
     Rule("title-security-verification", None, CHALLENGE, TITLE_START, "security verification", "common challenge page", thin),
     Rule("title-security-challenge", None, CHALLENGE, TITLE_START, "security challenge", "common challenge page", thin),
@@ -64,8 +64,8 @@ TITLES = (
     Rule("title-you-are-blocked", None, DENIED, TITLE_START, "you are blocked", "common block page", sparse),
     Rule("title-ip-blocked", None, ADDRESS, TITLE_START, "your ip has been blocked", "common block page", sparse),
     Rule("title-request-blocked", None, DENIED, TITLE_START, "request blocked", "common block page", thin),
-    Rule("title-access-blocked", None, DENIED, TITLE_START, "access blocked", "common block page", thin_failure),
-    Rule("title-access-denied", None, DENIED, TITLE_START, "access denied", "common block page", thin_failure),
+    Rule("title-access-blocked", None, DENIED, TITLE_START, "access blocked", "common block page", denied_by_503),
+    Rule("title-access-denied", None, DENIED, TITLE_START, "access denied", "common block page", denied_by_503),
     Rule("title-ru-access", None, DENIED, TITLE_START, "доступ ограничен", "common block page, Russian", thin),
     Rule("title-ru-denied", None, DENIED, TITLE_START, "доступ запрещен", "common block page, Russian", thin),
     Rule("title-ru-blocked", None, DENIED, TITLE_START, "доступ заблокирован", "common block page, Russian", thin),
@@ -78,12 +78,12 @@ TITLES = (
     Rule("title-zh-denied", None, DENIED, TITLE_START, "访问被拒绝", "common block page, Chinese", thin),
     Rule("title-zh-browser", None, CHALLENGE, TITLE_START, "安全检查", "common challenge page, Chinese", thin),
     Rule("title-es-robot", None, CAPTCHA, TITLE_START, "verifica que no eres un robot", "common captcha page, Spanish", thin),
-    Rule("title-es-denied", None, DENIED, TITLE_START, "acceso denegado", "common block page, Spanish", thin_failure),
-    Rule("title-pt-denied", None, DENIED, TITLE_START, "acesso negado", "common block page, Portuguese", thin_failure),
-    Rule("title-de-denied", None, DENIED, TITLE_START, "zugriff verweigert", "common block page, German", thin_failure),
-    Rule("title-fr-denied", None, DENIED, TITLE_START, "accès refusé", "common block page, French", thin_failure),
-    Rule("title-it-denied", None, DENIED, TITLE_START, "accesso negato", "common block page, Italian", thin_failure),
-    Rule("title-pl-denied", None, DENIED, TITLE_START, "odmowa dostępu", "common block page, Polish", thin_failure),
-    Rule("title-tr-denied", None, DENIED, TITLE_START, "erişim engellendi", "common block page, Turkish", thin_failure),
+    Rule("title-es-denied", None, DENIED, TITLE_START, "acceso denegado", "common block page, Spanish", denied_by_503),
+    Rule("title-pt-denied", None, DENIED, TITLE_START, "acesso negado", "common block page, Portuguese", denied_by_503),
+    Rule("title-de-denied", None, DENIED, TITLE_START, "zugriff verweigert", "common block page, German", denied_by_503),
+    Rule("title-fr-denied", None, DENIED, TITLE_START, "accès refusé", "common block page, French", denied_by_503),
+    Rule("title-it-denied", None, DENIED, TITLE_START, "accesso negato", "common block page, Italian", denied_by_503),
+    Rule("title-pl-denied", None, DENIED, TITLE_START, "odmowa dostępu", "common block page, Polish", denied_by_503),
+    Rule("title-tr-denied", None, DENIED, TITLE_START, "erişim engellendi", "common block page, Turkish", denied_by_503),
 )
 # fmt: on
