@@ -23,7 +23,7 @@ check: .venv/dev-ready  ## linters, types and layers
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/scrapy-lint
+	$(BIN)/scrapy-lint "$(CURDIR)/scrapy_session_filter"  # it takes no relative paths
 	cd example_project && ../$(BIN)/scrapy-lint
 
 bench: .venv/test-ready  ## what the plugin costs
