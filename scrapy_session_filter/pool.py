@@ -124,6 +124,7 @@ class SessionPool:
                     continue
             elif self.roster.is_expired(session, now):
                 self.roster.retire(session, "idle", now)
+                can_create = self.roster.can_create(now)
                 continue
             elif not self.roster.is_usable(session, now):  # its proxy rests since it was offered
                 self.roster.refresh(session, now)
@@ -335,7 +336,7 @@ class SessionPool:
         self, lease: Lease, verdict: Verdict, now: float, sent: float, latency: float
     ) -> Outcome:
         session = lease.session
-        stale = sent <= session.blamed or session.state is State.RETIRED
+        stale = sent < session.blamed or session.state is State.RETIRED
         if verdict.kind is not Kind.PROXY_ERROR and not self._dry_run:
             predicted = 0.0 if stale else self.policy.predict(lease)
             if predicted is None:
