@@ -305,7 +305,8 @@ class SessionFilterExtension:
 
         Where another middleware's process_response raises, no middleware hears of it.
         """
-        assert self.crawler.engine is not None
+        if self.crawler.engine is None:
+            return
         active = self.crawler.engine.downloader.active
         for lease_id, held in list(self.leases.items()):
             if held.request() not in active:
