@@ -27,8 +27,8 @@ _CHROMIUM = re.compile(
 )
 _FIREFOX = re.compile(r"Mozilla/5\.0 \([^)]*rv:[\d.]+\) Gecko/[\d.]+ Firefox/(?P<major>\d+)[\d.]*")
 _SAFARI = re.compile(
-    r"Mozilla/5\.0 \((?:Macintosh|iPhone|iPad);[^)]+\) AppleWebKit/[\d.]+ \(KHTML, like Gecko\) "
-    r"Version/(?P<major>\d+)[\d.]* (?:Mobile/\w+ )?Safari/[\d.]+"
+    r"Mozilla/5\.0 \((?:Macintosh(?!.*Mobile)|iPhone|iPad);[^)]+\) AppleWebKit/[\d.]+ "
+    r"\(KHTML, like Gecko\) Version/(?P<major>\d+)[\d.]* (?:Mobile/\w+ )?Safari/[\d.]+"
 )
 _SYSTEMS = {  # in this order: an Android user agent names Linux too
     "Windows NT": "Windows",
@@ -104,7 +104,7 @@ def _accept_language(browser: Browser, languages: Sequence[str]) -> str:
     """Return Accept-Language; Firefox spreads the weights evenly, the others go down by 0.1."""
     step = 1 / len(languages) if browser.engine == "firefox" else 0.1
     weighted = (
-        f"{language};q={max(1 - step * place, 0.1):.1f}"
+        f"{language};q={int(max(1 - step * place, 0.1) * 10 + 0.5) / 10}"
         for place, language in enumerate(languages[1:], 1)
     )
     return ",".join([languages[0], *weighted])

@@ -13,8 +13,6 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from scrapy.settings import BaseSettings
-
 from scrapy_session_filter.exceptions import ConfigurationError
 from scrapy_session_filter.proxies import mask
 
@@ -149,9 +147,7 @@ def priorities(name: str, value: object) -> dict[object, float | None]:
             value = json.loads(value)
         except ValueError:
             raise ConfigurationError(name, shown(value), expected) from None
-    if isinstance(value, BaseSettings):
-        value = value.copy_to_dict()
-    if not isinstance(value, Mapping):
+    if not isinstance(value, Mapping):  # BaseSettings is one
         raise ConfigurationError(name, shown(value), expected)
     for key, priority in value.items():
         fits = isinstance(priority, (int, float)) and not isinstance(priority, bool)

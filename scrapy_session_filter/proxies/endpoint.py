@@ -14,15 +14,13 @@ from urllib.parse import quote
 TEMPLATE = re.compile(r"\{session(?::(\d{1,2}))?\}")
 """What stands for the session id in credentials, or for its first characters."""
 
-_SECRETS = re.compile(
-    r"""
-      (?P<scheme>[a-z][a-z0-9+.-]{0,20}:/{1,2}) (?: [^\s/@]*:\S*@ | [^\s/?\#]*@ )
-    | (?<!\S) [^\s/@:]*:(?!/)\S*@                         # the same without a scheme
-    | (?<!\S) [^\s/@]+@ (?=[\w.-]+:\d|\[)                 # a bare user name before host:port
-    | (?P<basic>\bBasic\s+) [\w+/=-]+                     # the header made of them
-    """,
-    re.IGNORECASE | re.VERBOSE,
-)
+_WORD = re.compile(r"\S+")
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]{0,20}:/{1,2}", re.IGNORECASE)
+_USER_AND_PASSWORD = re.compile(r"[^/@]*:")  # a password may hold anything
+_USER = re.compile(r"[^/?#]*@")
+_BARE_PASSWORD = re.compile(r"[^/@:]*:(?!/)")
+_BARE_USER = re.compile(r"[^/@]+@(?=[\w.-]+:\d|\[)")
+_HEADER = re.compile(r"\b(Basic\s+)[\w+/=-]+", re.IGNORECASE)
 
 
 def mask(text: object) -> str:
@@ -30,10 +28,30 @@ def mask(text: object) -> str:
 
     Made for messages of other libraries, some of which quote the proxy's URL with its password.
     """
-    return _SECRETS.sub(
-        lambda match: f"{match['basic']}***" if match["basic"] else f"{match['scheme'] or ''}***@",
-        str(text),
-    )
+    shown = str(text)
+    if "@" in shown:
+        shown = _WORD.sub(lambda word: _mask_word(word[0]), shown)
+    return _HEADER.sub(r"\1***", shown)
+
+
+def _mask_word(word: str) -> str:
+    """Mask a text without blanks, in linear time; what is in doubt is hidden up to its last ``@``."""
+    last = word.rfind("@")
+    if last < 0:
+        return word
+    if _BARE_PASSWORD.match(word) or _BARE_USER.match(word):
+        return f"***{word[last:]}"
+    masked, done = "", 0
+    for scheme in _SCHEME.finditer(word, 0, last):
+        start = scheme.end()
+        if start < done:
+            continue
+        if _USER_AND_PASSWORD.match(word, start, last):
+            return f"{masked}{word[done:start]}***{word[last:]}"
+        if user := _USER.match(word, start):
+            masked += f"{word[done:start]}***"
+            done = user.end() - 1
+    return masked + word[done:]
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)

@@ -61,7 +61,7 @@ class Answer:
         self.status = status
         self.headers: Mapping[str, list[str]] = headers or {}
         if body and body.startswith((b"\xff\xfe", b"\xfe\xff")):
-            body = body[: 4 * SHORT].replace(b"\0", b"")  # UTF-16: ASCII markers become readable
+            body = body[2 : 4 * SHORT].replace(b"\0", b"")  # UTF-16: ASCII markers become readable
         self.body = body
         self.url = url
         self.redirects = redirects
@@ -225,29 +225,17 @@ class Answer:
 
 
 def _visible(page: bytes) -> bytes:
-    """Return the text of a lower-case page outside tags, scripts, styles and the title.
+    """Return the text of a lower-case page outside tags, comments, scripts, styles and the title.
 
-    A page of very many tags counts as full of text.
+    Only as much as it takes to see that a page is not thin; one of very many tags is not either.
     """
+    for opening, closing in _UNSEEN:
+        page = _without(page, opening, closing)
     pieces = page.split(b"<", _TAGS_LIMIT)
     if len(pieces) > _TAGS_LIMIT:
         return b"." * THIN
-    seen, length, hidden = [pieces[0]], 0, b""
-    for piece in pieces[1:]:
-        if hidden == b"-->":
-            if hidden not in piece:
-                continue
-            hidden, piece = b"", piece[piece.find(b"-->") + 2 :]  # noqa: PLW2901 - the comment's end
-        elif hidden:
-            if not piece.startswith(hidden):
-                continue
-            hidden = b""
-        elif piece.startswith(b"!--") and b"-->" not in piece:
-            hidden = b"-->"
-            continue
-        elif piece.startswith(_HIDDEN):
-            hidden = b"/" + piece[:5]
-            continue
+    seen, length = [], 0
+    for piece in pieces:
         text = piece[piece.find(b">") + 1 :].strip()
         if text:
             seen.append(text)
@@ -255,6 +243,27 @@ def _visible(page: bytes) -> bytes:
             if length > THIN:
                 break
     return b" ".join(seen)[: 2 * THIN]
+
+
+_UNSEEN = (
+    (b"<!--", b"-->"),
+    (b"<script", b"</script>"),
+    (b"<style", b"</style>"),
+    (b"<title", b"</title>"),
+)
+
+
+def _without(page: bytes, opening: bytes, closing: bytes) -> bytes:
+    """Cut out everything between an opening and its closing, or the end."""
+    kept, at, start = [], 0, page.find(opening)
+    while start >= 0:
+        kept.append(page[at:start])
+        end = page.find(closing, start)
+        if end < 0:
+            return b"".join(kept)
+        at = end + len(closing)
+        start = page.find(opening, at)
+    return b"".join((*kept, page[at:]))
 
 
 def plain_headers(headers: Any) -> dict[str, list[str]]:
@@ -282,7 +291,6 @@ def host_of(url: str) -> str:
 
 
 _BLANK = b" \t\r\n\f\v\xef\xbb\xbf"  # with the byte order mark of UTF-8
-_HIDDEN = (b"script", b"style", b"title")
 
 
 def _several(values: Any) -> list[Any]:

@@ -155,6 +155,7 @@ WORDINGS = (
     Rule("text-make-sure-10", None, CAPTCHA, PROSE, "we need to verify that you're not a robot", "common captcha page", gate_page),
     Rule("text-make-sure-11", None, CAPTCHA, PROSE, "to prove you're not a robot", "common captcha page", gate_page),
     Rule("text-make-sure-12", None, CAPTCHA, PROSE, "are you a human being?", "common captcha page", gate_page),
+    Rule("text-refused-0", None, DENIED, PROSE, "can't tell if you're a human or a bot", "captures of several sites", thin),
     Rule("text-refused-1", None, DENIED, PROSE, "we believe you are using automation tools", "common block page", thin),
     Rule("text-refused-2", None, DENIED, PROSE, "you look like a robot", "common block page", thin),
     Rule("text-refused-3", None, DENIED, PROSE, "your browser made us think", "common block page", thin),

@@ -6,7 +6,9 @@ import logging
 import os
 import re
 import sys
+import threading
 import time
+import tracemalloc
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -201,7 +203,7 @@ def test_oddities_are_said_once_for_the_whole_list(caplog: pytest.LogCaptureFixt
     ListSource([f"http://u{n}:100%@10.0.0.1:{n + 1}" for n in range(1000)]).check()
     messages = [(r.levelno, r.getMessage().split(": ")[1]) for r in caplog.records]
     assert len(messages) == 2
-    assert (logging.WARNING in dict(messages)) and (logging.INFO in dict(messages))
+    assert {level for level, _ in messages} == {logging.WARNING, logging.INFO}
     assert "1000 of 1000" in caplog.text
 
 
@@ -213,8 +215,6 @@ def test_source_that_never_ends_is_refused(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_case_48_hundred_thousand_proxies_load_fast_and_small() -> None:
     """100,000 proxies take at most 3 s of processor and 400 bytes each."""
-    import tracemalloc
-
     urls = [
         f"http://user{n}:pw{n}@198.51.{n // 256 % 256}.{n % 256}:{8000 + n // 65536}"
         for n in range(100_000)
@@ -443,7 +443,7 @@ def sleeper() -> Any:
         (list, "at least one"),
         (lambda: None, "NoneType"),
         (lambda: A, "not str"),
-        (lambda: A.encode(), "not bytes"),
+        (A.encode, "not bytes"),
         (lambda: {A: 1}, "not dict"),
         (lambda: 5, "not int"),
         (lambda: [A, 5], "item 2"),
@@ -486,8 +486,6 @@ def test_function_that_never_answers_is_given_up(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, is_async: bool
 ) -> None:
     """After ASK_TIMEOUT the old proxies stay, and a hanging thread does not keep the process."""
-    import threading
-
     monkeypatch.setattr(reloading, "ASK_TIMEOUT", 0.01)
     release = threading.Event()
     calls = 0

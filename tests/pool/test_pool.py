@@ -12,7 +12,7 @@ from scrapy_session_filter.policies.simple import (
     UntilBlockedPolicy,
 )
 from scrapy_session_filter.session import Lease, State
-from scrapy_session_filter.verdict import OK
+from scrapy_session_filter.verdict import OK, Verdict
 from tests.pool.conftest import (
     BLOCKED,
     GATEWAY,
@@ -34,6 +34,9 @@ def test_max_uses_is_exact_with_requests_in_flight() -> None:
         bench.report(lease)
     assert not bench.pool.sessions
     assert bench.counts["sessions/retired/uses"] == 5
+    alone = Bench(RandomPolicy, proxies(1), max_uses=1)
+    alone.lease()
+    alone.wait()
 
 
 def test_concurrency_is_exact() -> None:
@@ -122,7 +125,7 @@ def test_a_throttled_session_rests_as_long_as_the_site_says() -> None:
 
 
 @pytest.mark.parametrize("verdict", [SITE_ERROR, LOCAL])
-def test_site_and_local_trouble_blame_nobody(verdict) -> None:
+def test_site_and_local_trouble_blame_nobody(verdict: Verdict) -> None:
     """A single site error, and any local trouble, leave the session as it was."""
     bench = Bench(RandomPolicy, proxies(1))
     bench.fetch()

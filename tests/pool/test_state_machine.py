@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -21,6 +23,9 @@ from tests.pool.conftest import (
     proxies,
 )
 
+if TYPE_CHECKING:
+    from scrapy_session_filter.proxies import ProxyEndpoint
+
 VERDICTS = st.sampled_from([OK, OK, OK, BLOCKED, THROTTLED, PROXY_ERROR, SITE_ERROR, LOCAL])
 
 
@@ -30,24 +35,20 @@ class PoolMachine(RuleBasedStateMachine):
     @initialize(
         policy=st.sampled_from(sorted(POLICIES)),
         endpoints=st.sampled_from([[GATEWAY], proxies(1), proxies(3), [*proxies(2), GATEWAY]]),
-        uses=st.sampled_from([0, 0, 1, 3]),
-        concurrency=st.sampled_from([0, 1, 2]),
-        delay=st.sampled_from([0.0, 2.0]),
-        sessions=st.sampled_from([0, 2]),
-        age=st.sampled_from([0.0, 50.0]),
-        idle=st.sampled_from([0.0, 20.0]),
+        limits=st.fixed_dictionaries(
+            {
+                "max_uses": st.sampled_from([0, 0, 1, 3]),
+                "concurrency": st.sampled_from([0, 1, 2]),
+                "delay": st.sampled_from([0.0, 2.0]),
+                "max_sessions": st.sampled_from([0, 2]),
+                "max_age": st.sampled_from([0.0, 50.0]),
+                "max_idle": st.sampled_from([0.0, 20.0]),
+            }
+        ),
     )
-    def start(self, policy, endpoints, uses, concurrency, delay, sessions, age, idle) -> None:
-        self.bench = Bench(
-            load(POLICIES[policy], setting="TEST", expected="a policy"),
-            endpoints,
-            max_uses=uses,
-            concurrency=concurrency,
-            delay=delay,
-            max_sessions=sessions,
-            max_age=age,
-            max_idle=idle,
-        )
+    def start(self, policy: str, endpoints: list[ProxyEndpoint], limits: dict[str, Any]) -> None:
+        chosen = load(POLICIES[policy], setting="TEST", expected="a policy")
+        self.bench = Bench(chosen, endpoints, **limits)
         self.limits = self.bench.pool.roster._limits
         self.open: list[Lease] = []
         self.retired: set[Session] = set()
