@@ -164,6 +164,7 @@ class SessionFilterExtension:
 
     def spider_idle(self, spider: Spider) -> None:
         """Save what changed while there is time."""
+        self._sweep()
         self._saver.save()
 
     async def spider_closed(self, spider: Spider, reason: str) -> None:
@@ -209,6 +210,7 @@ class SessionFilterExtension:
     # -- now and then ----------------------------------------------------------------------------
 
     def _every_interval(self) -> None:
+        self._sweep()
         self._saver.save()
         self._check_exhausted()
 
@@ -297,6 +299,18 @@ class SessionFilterExtension:
     def let_go(self, lease_id: str | None) -> Held | None:
         """Return a lease that is held, and hold it no longer."""
         return None if lease_id is None else self.leases.pop(lease_id, None)
+
+    def _sweep(self) -> None:
+        """End leases of requests that have left the downloader past us.
+
+        Where another middleware's process_response raises, no middleware hears of it.
+        """
+        if self.crawler.engine is None:
+            return
+        active = self.crawler.engine.downloader.active
+        for lease_id, held in list(self.leases.items()):
+            if held.request() not in active:
+                self._lost(lease_id, None)
 
     def _lost(self, lease_id: str, _: object) -> None:
         held = self.let_go(lease_id)

@@ -115,7 +115,7 @@ class SessionFilterMiddleware:
     def _take_over(self, request: Request, track: Track, how: Arrival) -> Track:
         """Undo what an earlier attempt left on the request, and keep what still holds."""
         held = self._extension.let_go(track.lease)
-        if held is not None and how is not Arrival.NEW:
+        if held is not None and (how is not Arrival.NEW or held.request() is request):
             held.pool.abandon(held.lease)  # another middleware sent the request round again
         elif held is not None:
             self._extension.leases[held.lease.id] = held  # a copy: the lease is the original's
