@@ -132,7 +132,9 @@ def main() -> None:
         take_changes(pool, 0.0)
         costs[size] = cost(pool)
         print(f"{name}: pick + report with {size:>7} sessions: {costs[size]:.1f} us")
-    print(f"{name}: {SIZES[1]} against {SIZES[0]} sessions: {costs[SIZES[1]] / costs[SIZES[0]]:.2f}")
+    print(
+        f"{name}: {SIZES[1]} against {SIZES[0]} sessions: {costs[SIZES[1]] / costs[SIZES[0]]:.2f}"
+    )
     print(f"{name}: {memory(policy):.0f} bytes per idle session")
     sessions, left = left_over(policy)
     print(f"{name}: after 100000 sessions have come and gone: {sessions} left, {left / 1e3:.0f} kB")
