@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from scrapy_session_filter.extension import RUNS
 from scrapy_session_filter.tracking import Track, strip
@@ -16,6 +16,11 @@ if TYPE_CHECKING:
     from scrapy_session_filter.engines import EngineBinding
 
 _OF_A_CHAIN = ("redirect_times", "redirect_ttl", "redirect_urls", "redirect_reasons")
+_CHANGED_ON_THE_WAY = (
+    *("Authorization", "Content-Encoding", "Content-Language", "Content-Location", "Content-Type"),
+    *("Cookie", "Referer"),
+)
+"""Headers that Scrapy's redirect middlewares remove or set."""
 
 
 def may_try_again(track: Track, verdict: Verdict, retry_times: int) -> bool:
@@ -35,6 +40,7 @@ def again(
     if binding is not None and track.marks is not None:
         binding.take_off(copy, track.marks)
     strip(copy, track)
+    lifted = not copy.dont_filter
     copy.dont_filter = True
     Track(
         pinned=track.pinned,
@@ -42,7 +48,8 @@ def again(
         attempts=track.attempts + failed,
         avoid=track.avoid + ([track.session] if failed and track.session else []),
         returned=True,
-        dont_filter=request.dont_filter,
+        lifted=lifted,
+        restarted=track.restarted or "redirect_urls" in request.meta,
         start=track.start,
         asked=track.asked,
     ).put_on(copy)
@@ -53,11 +60,35 @@ def _first_of_chain(request: Request, track: Track) -> Request:
     urls = request.meta.get("redirect_urls")
     if not urls:
         return request.copy()
-    start = track.start or {"method": "GET", "body": b""}
-    first: Request = request.replace(url=urls[0], **start)
+    start = track.start or {}
+    first: Request = request.replace(
+        url=urls[0],
+        method=start.get("method", "GET"),
+        body=start.get("body", b""),
+        cookies=start.get("cookies"),
+    )
+    for name in _CHANGED_ON_THE_WAY:
+        first.headers.pop(name, None)
+    first.headers.update(start.get("headers", {}))
     for key in _OF_A_CHAIN:
         first.meta.pop(key, None)
     return first
+
+
+def start_of(request: Request) -> dict[str, Any] | None:
+    """Return what redirects take from a request, so that it can be made again; None: nothing."""
+    headers = {
+        name: value
+        for name in _CHANGED_ON_THE_WAY
+        if (value := request.headers.get(name)) is not None
+    }
+    start = {
+        "method": request.method if request.method != "GET" else None,
+        "body": request.body,
+        "cookies": request.cookies,
+        "headers": headers,
+    }
+    return {name: value for name, value in start.items() if value} or None
 
 
 def report_block(response: Response, reason: str = "reported") -> Request | None:

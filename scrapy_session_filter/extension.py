@@ -23,6 +23,7 @@ from scrapy_session_filter.roster import Watcher
 from scrapy_session_filter.saving import Saver
 from scrapy_session_filter.settings import SessionFilterSettings
 from scrapy_session_filter.stores.thread import StoreThread
+from scrapy_session_filter.tracking import SITE
 from scrapy_session_filter.verdict import Kind
 
 if TYPE_CHECKING:
@@ -163,6 +164,7 @@ class SessionFilterExtension:
 
     def spider_idle(self, spider: Spider) -> None:
         """Save what changed while there is time."""
+        self._sweep()
         self._saver.save()
 
     async def spider_closed(self, spider: Spider, reason: str) -> None:
@@ -208,6 +210,7 @@ class SessionFilterExtension:
     # -- now and then ----------------------------------------------------------------------------
 
     def _every_interval(self) -> None:
+        self._sweep()
         self._saver.save()
         self._check_exhausted()
 
@@ -272,7 +275,7 @@ class SessionFilterExtension:
 
     def site_of(self, request: Request) -> str:
         """Return the key of the pool a request belongs to."""
-        return str(request.meta.get("session_filter_site") or self.settings.site_key(request))
+        return str(request.meta.get(SITE) or self.settings.site_key(request))
 
     def wait_of(self, site: str) -> float:
         """Return for how many seconds the queue should keep a site's requests; 0.0: hand one out.
@@ -296,6 +299,18 @@ class SessionFilterExtension:
     def let_go(self, lease_id: str | None) -> Held | None:
         """Return a lease that is held, and hold it no longer."""
         return None if lease_id is None else self.leases.pop(lease_id, None)
+
+    def _sweep(self) -> None:
+        """End leases of requests that have left the downloader past us.
+
+        Where another middleware's process_response raises, no middleware hears of it.
+        """
+        if self.crawler.engine is None:
+            return
+        active = self.crawler.engine.downloader.active
+        for lease_id, held in list(self.leases.items()):
+            if held.request() not in active:
+                self._lost(lease_id, None)
 
     def _lost(self, lease_id: str, _: object) -> None:
         held = self.let_go(lease_id)

@@ -7,7 +7,8 @@ import logging
 from typing import TYPE_CHECKING
 
 from scrapy.downloadermiddlewares.httpcompression import HttpCompressionMiddleware
-from scrapy.http import Response
+from scrapy.http import HtmlResponse, Response
+from scrapy.utils.response import get_meta_refresh
 
 from scrapy_session_filter.tracking import is_inline
 from scrapy_session_filter.verdict import OK, Kind, Strength, Verdict
@@ -30,7 +31,11 @@ class AnswerJudge:
     def __init__(self, crawler: Crawler, extension: SessionFilterExtension) -> None:
         self._crawler = crawler
         self._extension = extension
-        self._redirects = crawler.settings.getbool("REDIRECT_ENABLED")
+        settings = crawler.settings
+        self._redirects = settings.getbool("REDIRECT_ENABLED")
+        self._refreshes = settings.getbool("METAREFRESH_ENABLED")
+        self._ignored_tags = settings.getlist("METAREFRESH_IGNORE_TAGS")
+        self._longest_refresh = settings.getint("METAREFRESH_MAXDELAY")
         self._complained: set[str] = set()
 
     async def answer(
@@ -90,16 +95,28 @@ class AnswerJudge:
             exception, request, proxied=lease.session.endpoint is not None
         )
 
-    def is_no_evidence(self, request: Request, response: Response, verdict: Verdict) -> bool:
+    def is_followed(self, request: Request, response: Response, verdict: Verdict) -> bool:
         """Return whether an answer says nothing yet: a redirect that Scrapy is going to follow."""
-        return (
-            verdict.kind is Kind.OK
-            and 300 <= response.status < 400
-            and "Location" in response.headers
-            and self._redirects
-            and not request.meta.get("dont_redirect")
-            and not self._is_handled(request, response)
-        )
+        if verdict.kind is not Kind.OK or request.meta.get("dont_redirect"):
+            return False
+        if 300 <= response.status < 400:
+            return (
+                "Location" in response.headers
+                and self._redirects
+                and not self._is_handled(request, response)
+            )
+        return self._is_refreshed(request, response)
+
+    def _is_refreshed(self, request: Request, response: Response) -> bool:
+        if (
+            not self._refreshes
+            or not isinstance(response, HtmlResponse)
+            or request.method == "HEAD"
+            or b"refresh" not in response.body[:4096].lower()  # as far as get_meta_refresh looks
+        ):
+            return False
+        seconds, url = get_meta_refresh(response, ignore_tags=self._ignored_tags)
+        return bool(url) and seconds is not None and seconds < self._longest_refresh
 
     def wants_anyway(self, request: Request, response: Response) -> bool:
         """Return whether the user asked for this very answer: it is scored, and passed on.

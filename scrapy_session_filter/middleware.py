@@ -12,10 +12,11 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
+from scrapy import signals
 from scrapy.exceptions import IgnoreRequest
 from scrapy.utils.httpobj import urlparse_cached
 
-from scrapy_session_filter.attempts import again, may_try_again, report_block
+from scrapy_session_filter.attempts import again, may_try_again, report_block, start_of
 from scrapy_session_filter.exceptions import SessionFilterSessionGone
 from scrapy_session_filter.extension import extension_of
 from scrapy_session_filter.judging import AnswerJudge
@@ -64,7 +65,9 @@ class SessionFilterMiddleware:
     @classmethod
     def from_crawler(cls, crawler: Crawler) -> Self:
         """Join the crawl's extension; NotConfigured where the filter is disabled."""
-        return cls(crawler, extension_of(crawler, cls.__name__))
+        middleware = cls(crawler, extension_of(crawler, cls.__name__))
+        crawler.signals.connect(middleware.request_scheduled, signal=signals.request_scheduled)
+        return middleware
 
     def __init__(self, crawler: Crawler, extension: SessionFilterExtension) -> None:
         self._crawler = crawler
@@ -74,6 +77,18 @@ class SessionFilterMiddleware:
 
     # -- requests --------------------------------------------------------------------------------
 
+    def request_scheduled(self, request: Request) -> None:
+        """Let the hops of a chain that started again pass the duplicates filter: it knows them."""
+        track = Track.of(request)
+        if (
+            track is not None
+            and track.restarted
+            and not request.dont_filter
+            and arrival(request, track) is Arrival.REDIRECT
+        ):
+            request.dont_filter = track.lifted = True
+            track.put_on(request)
+
     async def process_request(self, request: Request) -> Request | None:
         """Put a session on the request; wait for one if need be, within bounds."""
         track = Track.of(request)
@@ -82,14 +97,14 @@ class SessionFilterMiddleware:
         if self._stays_out(request):
             return None
         self._check(request)
-        site = self._extension.site_of(request)
-        pool = await self._extension.pools.get(site)
-        if how is Arrival.REDIRECT:
-            lease = pool.resume(track.session) if track.session and track.site == site else None
+        if how is Arrival.REDIRECT and track.site and track.session:
+            pool = await self._extension.pools.get(track.site)
+            lease = pool.resume(track.session)
             if lease is None:
                 self._extension.count("redirects_restarted")
                 return again(request, track)
         else:
+            pool = await self._extension.pools.get(self._extension.site_of(request))
             lease = await self._acquire(request, track, pool)
             if lease is None:
                 self._extension.count("given_back")
@@ -100,7 +115,7 @@ class SessionFilterMiddleware:
     def _take_over(self, request: Request, track: Track, how: Arrival) -> Track:
         """Undo what an earlier attempt left on the request, and keep what still holds."""
         held = self._extension.let_go(track.lease)
-        if held is not None and how is not Arrival.NEW:
+        if held is not None and (how is not Arrival.NEW or held.request() is request):
             held.pool.abandon(held.lease)  # another middleware sent the request round again
         elif held is not None:
             self._extension.leases[held.lease.id] = held  # a copy: the lease is the original's
@@ -109,8 +124,8 @@ class SessionFilterMiddleware:
         strip(request, track)
         if how is Arrival.NEW:
             return Track()
-        if track.returned:
-            request.dont_filter = track.dont_filter
+        if track.lifted:
+            request.dont_filter = False
         track.lease = track.marks = None
         if how is Arrival.RETRY and track.session:
             track.avoid.append(track.session)
@@ -213,11 +228,10 @@ class SessionFilterMiddleware:
         track.run = extension.run
         track.retry_times = request.meta.get("retry_times", 0)
         track.redirect_times = request.meta.get("redirect_times", 0)
-        track.returned = track.dont_filter = False
+        track.returned = track.lifted = False
         track.asked = None
         if not track.redirect_times:
-            plain = request.method == "GET" and not request.body
-            track.start = None if plain else {"method": request.method, "body": request.body}
+            track.start = start_of(request)
         track.put_on(request)
         extension.hold(lease, pool, request)
         extension.count("requests")
@@ -235,7 +249,7 @@ class SessionFilterMiddleware:
             return response
         if "cached" in response.flags:
             self._extension.count("cached")
-            held.pool.abandon(held.lease)
+            held.pool.give_back(held.lease)
             return response
         try:
             response, verdict = await self._judge.answer(request, response, held.lease)
@@ -266,9 +280,9 @@ class SessionFilterMiddleware:
         extension, lease = self._extension, held.lease
         extension.count_verdict(verdict)
         spared = verdict.is_block and is_robots(request)
-        if spared or (
-            response is not None and self._judge.is_no_evidence(request, response, verdict)
-        ):
+        if response is not None and self._judge.is_followed(request, response, verdict):
+            held.pool.pause(lease)
+        elif spared:
             held.pool.abandon(lease)
         else:
             now = extension.clock()

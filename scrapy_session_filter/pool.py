@@ -124,6 +124,7 @@ class SessionPool:
                     continue
             elif self.roster.is_expired(session, now):
                 self.roster.retire(session, "idle", now)
+                can_create = self.roster.can_create(now)
                 continue
             elif not self.roster.is_usable(session, now):  # its proxy rests since it was offered
                 self.roster.refresh(session, now)
@@ -247,7 +248,13 @@ class SessionPool:
     ) -> Lease:
         self._leases += 1
         lease = Lease(
-            f"{session.id}.{self._leases}", session, now, attempt, decision.why, decision.tag
+            f"{session.id}.{self._leases}",
+            session,
+            now,
+            attempt,
+            decision.why,
+            decision.tag,
+            counts=counts,
         )
         self.in_flight += 1
         self.roster.take(session, now, counts=counts)
@@ -283,6 +290,21 @@ class SessionPool:
             self.policy.abandoned(lease)
             self._settle(lease.session, self._clock())
 
+    def give_back(self, lease: Lease) -> None:
+        """End a lease of which no use was made; a second time does nothing."""
+        if self._end(lease):
+            self.policy.abandoned(lease)
+            if lease.counts:
+                self.roster.take_back(lease.session)
+            self._settle(lease.session, self._clock())
+
+    def pause(self, lease: Lease) -> None:
+        """End a lease whose use goes on with the next hop of a redirect, for `resume`."""
+        if self._end(lease):
+            self.policy.abandoned(lease)
+            self.roster.expect(lease.session, self._clock())
+            self._became_ready()
+
     def amend(self, session_id: str, verdict: Verdict) -> bool:
         """Turn one earlier success of a session into ``verdict``; False where it is retired."""
         session = self.roster.sessions.get(session_id)
@@ -314,7 +336,7 @@ class SessionPool:
         self, lease: Lease, verdict: Verdict, now: float, sent: float, latency: float
     ) -> Outcome:
         session = lease.session
-        stale = sent <= session.blamed or session.state is State.RETIRED
+        stale = sent < session.blamed or session.state is State.RETIRED
         if verdict.kind is not Kind.PROXY_ERROR and not self._dry_run:
             predicted = 0.0 if stale else self.policy.predict(lease)
             if predicted is None:

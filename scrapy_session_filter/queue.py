@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from scrapy.exceptions import NotConfigured
 from scrapy.utils.misc import build_from_crawler, load_object
 
 from scrapy_session_filter.extension import extension_of
@@ -20,8 +21,12 @@ if TYPE_CHECKING:
     from scrapy.pqueues import QueueProtocol
     from typing_extensions import Self
 
+    from scrapy_session_filter.extension import SessionFilterExtension
+
 _FREE = ""  # the "site" of requests that go without a session
 _STATE = "session_filter_sites"
+WRAPPED = "SESSION_FILTER_SCHEDULER_PRIORITY_QUEUE"
+DEFAULT = "scrapy.pqueues.DownloaderAwarePriorityQueue"
 
 
 class SessionAwarePriorityQueue:
@@ -55,8 +60,10 @@ class SessionAwarePriorityQueue:
         **options: Any,
     ) -> None:
         self._crawler = crawler
-        self._extension = extension_of(crawler, type(self).__name__)
-        self._wrapped = load_object(self._extension.settings.scheduler_priority_queue)
+        self._extension: SessionFilterExtension | None = None
+        with suppress(NotConfigured):  # disabled: the folders of an earlier run are still read
+            self._extension = extension_of(crawler, type(self).__name__)
+        self._wrapped = load_object(crawler.settings.get(WRAPPED, DEFAULT))
         self._downstream = downstream_queue_cls
         self._key = key
         self._options = options
@@ -99,7 +106,9 @@ class SessionAwarePriorityQueue:
         )
 
     def _site_of(self, request: Request) -> str:
-        if request.meta.get(OPT_OUT) is False or request.meta.get("proxy"):
+        if self._extension is None or request.meta.get(OPT_OUT) is False:
+            return _FREE
+        if request.meta.get("proxy"):
             return _FREE
         return self._extension.site_of(request)
 
@@ -133,17 +142,23 @@ class SessionAwarePriorityQueue:
         best, best_rank = None, (math.inf, math.inf)
         soonest = math.inf
         for site in self._queues:
-            wait = self._extension.wait_of(site) if site != _FREE else 0.0
+            wait, in_flight = self._load_of(site)
             if wait > 0:
                 soonest = min(soonest, wait)
                 continue
-            pool = self._extension.pools.peek(site)
-            rank = (0 if pool is None else pool.in_flight, self._last.get(site, 0))
+            rank = (in_flight, self._last.get(site, 0))
             if rank < best_rank:
                 best, best_rank = site, rank
-        if best is None and soonest < math.inf:
+        if best is None and soonest < math.inf and self._extension is not None:
             self._extension.nudge_after(soonest)
         return best
+
+    def _load_of(self, site: str) -> tuple[float, int]:
+        """Return for how many seconds to pass a site over, and how many of its requests are out."""
+        if self._extension is None or site == _FREE:
+            return 0.0, 0
+        pool = self._extension.pools.peek(site)
+        return self._extension.wait_of(site), 0 if pool is None else pool.in_flight
 
     def _drop(self, site: str) -> None:
         self._queues.pop(site).close()

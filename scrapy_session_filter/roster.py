@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 LONGEST_REST = 86400.0
 """Seconds; the bound of any single rest, whatever a site or a policy asks for."""
+HOP_PATIENCE = 30.0
+"""Seconds a session that is used up is kept for the next hop of a redirect."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +184,18 @@ class Roster:
         if self._limited or session in self._unused:
             self.refresh(session, now)
 
+    def take_back(self, session: Session) -> None:
+        """Undo that a request counted as a use."""
+        session.uses -= 1
+        session.free_at = 0.0
+
+    def expect(self, session: Session, now: float) -> None:
+        """Keep a session that is used up for the next hop of its last request, for some seconds."""
+        if self.is_spent(session) and session.state is State.LIVE and not session.in_flight:
+            self._wake_at(now + HOP_PATIENCE, session)
+        else:
+            self.give_back(session, now)
+
     def give_back(self, session: Session, now: float) -> None:
         """Bring a session up to date after one of its requests ended."""
         if session.state is State.RETIRED:
@@ -209,12 +223,15 @@ class Roster:
             if session.endpoint is not None:
                 when = max(when, self._endpoint_health.wake(session.endpoint))
             if when > now:
-                self._timer_count += 1
-                heapq.heappush(self._timers, (when, self._timer_count, session))
+                self._wake_at(when, session)
         if usable and not session.proven and not session.in_flight and not session.blocks:
             self._unused.add(session)
         else:
             self._unused.discard(session)
+
+    def _wake_at(self, when: float, session: Session) -> None:
+        self._timer_count += 1
+        heapq.heappush(self._timers, (when, self._timer_count, session))
 
     def tick(self, now: float) -> None:
         """Let happen what is due: sessions wake up, become free again, or are too old."""
@@ -226,7 +243,10 @@ class Roster:
                 session.state = State.LIVE
                 self.resting -= 1
                 self.changed.add(session)
-            self.refresh(session, now)
+            if self.is_spent(session) and not session.in_flight:
+                self.retire(session, "uses", now)
+            else:
+                self.refresh(session, now)
         age = self._limits.max_age
         while age and self.sessions:
             oldest = next(iter(self.sessions.values()))

@@ -11,7 +11,7 @@ import math
 import re
 import secrets
 import string
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
@@ -217,7 +217,7 @@ class Lease:
     why: str
     tag: Any = None
     ended: bool = False
-    hops: int = field(default=0)  #: redirects followed under this lease's use
+    counts: bool = True  #: false for the next hop of a redirect: its use was counted already
 
     @property
     def site(self) -> str:

@@ -39,9 +39,10 @@ class Track:
 
     ``attempts`` counts what BLOCKED, THROTTLED and PROXY_ERROR have cost; ``avoid`` holds the ids of
     sessions the page failed on. ``marks`` is what the engine binding needs to undo itself.
-    ``dont_filter`` is the user's own value while ours is on the request; ``start`` how the first
-    request of a redirect chain can be made again; ``asked`` (wall clock) since when a pin waits;
-    ``amended`` that a callback reported the answer as a block.
+    ``lifted`` is set while the user's ``dont_filter`` is false and the request has ours; ``start``
+    says how the first request of a redirect chain can be made again, ``restarted`` that it was;
+    ``asked`` (wall clock) since when a pin waits; ``amended`` that a callback reported the answer
+    as a block.
     """
 
     session: str | None = None
@@ -55,7 +56,8 @@ class Track:
     avoid: list[str] = field(default_factory=list)
     marks: dict[str, Any] | None = None
     returned: bool = False
-    dont_filter: bool = False
+    lifted: bool = False
+    restarted: bool = False
     start: dict[str, Any] | None = None
     asked: float | None = None
     amended: bool = False

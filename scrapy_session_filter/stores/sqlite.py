@@ -34,6 +34,7 @@ from scrapy_session_filter.stores.sqlite_schema import (
     is_foreign,
     migrate,
     refuse_newer,
+    refuse_older,
 )
 
 if TYPE_CHECKING:
@@ -235,8 +236,9 @@ class SQLiteStore(SessionStore):
             return
         refuse_newer(self._file)
         sqlite_file.make_private(self._file)
-        if not alone:
-            return  # whoever came first has looked
+        if not alone:  # whoever came first has looked
+            refuse_older(self._file)
+            return
         if is_foreign(self._file):
             raise ConfigurationError(
                 SETTING, f"sqlite:{self._path}", "a file that no other program uses"
@@ -246,8 +248,10 @@ class SQLiteStore(SessionStore):
             repair(self._file, damage)
 
     def _look(self) -> str | None:
+        with self._file.open("rb") as file:
+            header = file.read(100)
         try:
-            damage = find_damage(self._connect())
+            damage = find_damage(self._connect(), header)
         except DAMAGE as error:
             damage = str(error)
         self._disconnect()

@@ -7,7 +7,7 @@ import os
 import re
 import sqlite3
 import stat
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 from scrapy_session_filter.exceptions import ConfigurationError
@@ -156,7 +156,8 @@ def back_up(db: sqlite3.Connection, file: Path) -> None:
         new.replace(backup_of(file))
         sync_directory(file.parent)
     except (OSError, sqlite3.Error) as error:
-        new.unlink(missing_ok=True)
+        with suppress(OSError):
+            new.unlink(missing_ok=True)
         logger.warning("No backup of %s could be made: %s", file, error)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 from typing import TYPE_CHECKING, Any
 
-from scrapy_session_filter.exceptions import StoreVersionError
+from scrapy_session_filter.exceptions import StoreError, StoreVersionError
 from scrapy_session_filter.stores.codec import is_intact
 
 if TYPE_CHECKING:
@@ -62,17 +62,29 @@ DAMAGE = (sqlite3.DatabaseError, UnicodeDecodeError, OverflowError, MemoryError)
 
 def refuse_newer(path: Path) -> None:
     """Raise `StoreVersionError` if a newer release wrote the file, which is not opened for that."""
-    with path.open("rb") as file:
-        header = file.read(100)
-    if len(header) < 100 or int.from_bytes(header[68:72], "big") != APPLICATION_ID:
-        return
-    version = int.from_bytes(header[60:64], "big")
+    version = _version(path)
     if VERSION < version < _PLAUSIBLE:
         msg = (
             f"{path} has schema version {version}, this release knows {VERSION}: it was written by"
             " a newer release and is left untouched"
         )
         raise StoreVersionError(msg)
+
+
+def refuse_older(path: Path) -> None:
+    """Raise `StoreError` if a file that others use now needs to be lifted to this schema."""
+    version = _version(path)
+    if version < VERSION:
+        msg = f"{path} is in use by an older release (schema {version}, not {VERSION})"
+        raise StoreError(msg)
+
+
+def _version(path: Path) -> int:
+    """Return the schema version that a file's header names; 0 if it is not one of ours."""
+    with path.open("rb") as file:
+        header = file.read(100)
+    ours = int.from_bytes(header[68:72], "big") == APPLICATION_ID
+    return int.from_bytes(header[60:64], "big") if ours else 0
 
 
 def is_foreign(path: Path) -> bool:
@@ -104,12 +116,15 @@ def migrate(db: sqlite3.Connection) -> None:
     db.execute("COMMIT")
 
 
-def find_damage(db: sqlite3.Connection) -> str | None:
+def find_damage(db: sqlite3.Connection, header: bytes) -> str | None:
     """Return what is wrong with an open file, or None if all of it is sound.
 
-    Its structure is checked by SQLite, its schema against the one this release would have made,
-    and every row that counts by its checksum.
+    Its ``header`` (the first 100 bytes) must not tell SQLite that it is read-only. Its structure is
+    checked by SQLite, its schema against the one this release would have made, and every row that
+    counts by its checksum.
     """
+    if not {*header[18:20]} <= {1, 2}:
+        return "its header is damaged"
     try:
         return _find_damage(db)
     except DAMAGE as error:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 #: bytes searched at either end of a thin page with an ordinary status: half of the thin pages are
 #: shorter, and in a longer one the challenge stands at the beginning or the end
-_OPENING, _ENDING = 8 * 1024, 4 * 1024
+_OPENING, _ENDING = 6 * 1024, 3 * 1024
 
 
 class Where(Enum):
@@ -129,10 +129,14 @@ class RuleBook:
         return self._ranked(found, answer)
 
     def in_body(self, answer: Answer) -> list[int]:
-        """Return the ranks of rules whose literal is in the body; no gate is asked yet."""
+        """Return the ranks of rules whose literal is in the body; no gate is asked yet.
+
+        Where a token of any page is found the rest is not looked for.
+        """
         text = answer.text
-        if answer.is_ordinary:
-            return self._ranked([n for literal, n in self.code if literal in text], answer)
+        found = [n for literal, n in self.code if literal in text]
+        if found or answer.is_ordinary:
+            return self._ranked(found, answer)
         if answer.status in ORDINARY and len(text) > _OPENING + _ENDING:
             text = text[:_OPENING] + b"\n" + text[-_ENDING:]
         found = self.body.find(text) + self.prose.find(answer.prose.encode())
@@ -144,6 +148,10 @@ class RuleBook:
     def _has_companion(self, n: int, answer: Answer) -> bool:
         also = self.rules[n].also.lower()
         return not also or also.encode() in answer.text or also in answer.prose
+
+    def is_strong(self, n: int) -> bool:
+        """Whether the rule of this rank proves alone."""
+        return self.rules[n].strength is Strength.STRONG
 
     def holding(self, ranks: Iterable[int], answer: Answer) -> Iterator[int]:
         """Yield those of the ranks whose gate lets the answer through."""

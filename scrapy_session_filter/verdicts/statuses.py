@@ -58,7 +58,7 @@ def parse_block_statuses(value: Iterable[Any] | None) -> frozenset[int] | None:
 
 
 def _statuses(item: Any) -> range:
-    if isinstance(item, bool):
+    if isinstance(item, bool) or not isinstance(item, (int, str)):
         raise TypeError
     if isinstance(item, int):
         first = last = item

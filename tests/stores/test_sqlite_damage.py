@@ -8,9 +8,7 @@ import shutil
 import sqlite3
 import stat
 from collections import Counter
-from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -20,7 +18,8 @@ from scrapy_session_filter.stores.sqlite import SQLiteStore
 from tests.stores.places import SITE, row
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
+    from pathlib import Path
 
     from scrapy_session_filter.session import Row
 
@@ -53,7 +52,7 @@ class Original:
         self.versions = [*old, *changed, *new]
 
     @staticmethod
-    def _row(number: int, **fields: object) -> Row:
+    def _row(number: int, **fields: Any) -> Row:
         filling = "x" * 5000 if number % 10 == 0 else "y" * (700 + number)  # some span pages
         return row(number, engine={"filling": filling}, **fields)
 
@@ -61,14 +60,6 @@ class Original:
 @pytest.fixture(scope="module")
 def original(tmp_path_factory: pytest.TempPathFactory) -> Original:
     return Original(tmp_path_factory.mktemp("original"))
-
-
-@pytest.fixture
-def directory() -> Iterator[Path]:
-    """A directory in memory where there is one: thousands of starts need no real disk."""
-    memory = Path("/dev/shm")
-    with TemporaryDirectory(dir=memory if memory.is_dir() else None) as name:
-        yield Path(name)
 
 
 def flip(data: bytearray, rng: random.Random) -> None:
@@ -241,7 +232,7 @@ def test_a_repaired_file_is_sound(
 
 
 def test_removed_sessions_stay_removed(original: Original, directory: Path) -> None:
-    """A session retired since the last backup does not come back from it, if the file still says."""
+    """A session retired since the last backup does not come back from it, if the file says so."""
     data = bytearray(original.file.read_bytes())
     data[0:100] = bytes(100)
     rows, store = start(original, directory, bytes(data), backup=True)

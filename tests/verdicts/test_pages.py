@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - a case is one line, to be read across
 """Whole pages as sites send them, and the pages that look like them."""
 
 from __future__ import annotations
