@@ -11,6 +11,7 @@ from scrapy.utils.project import data_path
 
 from scrapy_session_filter.components import (
     read_detectors,
+    read_expect,
     read_policy,
     read_queue,
     read_store,
@@ -161,6 +162,13 @@ class SessionFilterSettings:
             {}, read_detectors, "dict of detectors to priorities, over the built-in; None is off"
         )
     )
+    expect: dict[str, Any] = field(
+        metadata=_about(
+            {},
+            read_expect,
+            "what good pages must hold: dict of URL patterns to dicts of css, bytes and min_size",
+        )
+    )
     retry_times: int = field(
         metadata=_about(
             10,
@@ -297,6 +305,7 @@ class SessionFilterSettings:
             block_statuses=self.block_statuses,
             block_markers=self.block_markers,
             detectors=self.detectors,
+            expect=self.expect,
         )
 
     def make_store(self) -> SessionStore:
