@@ -103,6 +103,7 @@ class SessionFilterExtension:
         self.binding: EngineBinding = HttpBinding(crawler, settings.first_timeout)
         self._closing = False
         self._reasons: set[str] = set()
+        self._counts: dict[str, int] = {}
         self._ending: asyncio.Future[None] | None = None
         self._refreshing: asyncio.Future[None] | None = None
         self._nudge: asyncio.TimerHandle | None = None
@@ -211,6 +212,7 @@ class SessionFilterExtension:
 
     def _every_interval(self) -> None:
         self._sweep()
+        self._flush_counts()
         self._saver.save()
         self._check_exhausted()
 
@@ -321,14 +323,16 @@ class SessionFilterExtension:
     # -- numbers ---------------------------------------------------------------------------------
 
     def count(self, name: str, number: int = 1) -> None:
-        """Count an event under ``session_filter/`` in the crawl's stats."""
-        self._inc_value(f"session_filter/{name}", number)
+        """Count an event; it appears in the crawl's stats, under ``session_filter/``, when saved."""
+        self._counts[name] = self._counts.get(name, 0) + number
 
-    @cached_property
-    def _inc_value(self) -> Callable[[str, int], None]:
-        """Look the method up once: Scrapy's stats make that dearer than the call."""
+    def _flush_counts(self) -> None:
+        """Hand the counts to Scrapy's stats, which would be dear several times a request."""
         stats = self.crawler.stats
-        return (lambda name, number: None) if stats is None else stats.inc_value
+        if stats is not None:
+            for name, number in self._counts.items():
+                stats.inc_value(f"session_filter/{name}", number)
+        self._counts.clear()
 
     def count_verdict(self, verdict: Verdict) -> None:
         """Count a verdict by kind, and what was not a page by vendor and reason, up to a bound."""
@@ -346,6 +350,7 @@ class SessionFilterExtension:
         stats = self.crawler.stats
         if stats is None:
             return
+        self._flush_counts()
         live = resting = 0
         for pool in self.pools:
             resting += pool.roster.resting

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
     from scrapy_session_filter.extension import SessionFilterExtension
 
+EMPTY_QUEUES = 32
+"""Queues of sites without requests that are kept open."""
+
 _FREE = ""  # the "site" of requests that go without a session
 _STATE = "session_filter_sites"
 WRAPPED = "SESSION_FILTER_SCHEDULER_PRIORITY_QUEUE"
@@ -67,7 +70,8 @@ class SessionAwarePriorityQueue:
         self._downstream = downstream_queue_cls
         self._key = key
         self._options = options
-        self._queues: dict[str, Any] = {}
+        self._queues: dict[str, Any] = {}  # of sites with requests
+        self._empty: dict[str, Any] = {}  # kept for the next request: making one costs more
         self._turn = 0  # counts pops, so that sites with equally many in flight take turns
         self._last: dict[str, int] = {}
         self._open(startprios)
@@ -116,14 +120,13 @@ class SessionAwarePriorityQueue:
         """Queue a request under its site."""
         site = self._site_of(request)
         queue = self._queues.get(site)
-        if queue is None:
-            queue = self._make(site)
-            queue.push(
-                request
-            )  # may fail (a request that cannot be serialised): keep no empty queue
-            self._queues[site] = queue
-        else:
+        if queue is not None:
             queue.push(request)
+            return
+        if site not in self._empty:
+            self._empty[site] = self._make(site)
+        self._empty[site].push(request)  # may fail: a request that cannot be serialised
+        self._queues[site] = self._empty.pop(site)
 
     def pop(self) -> Request | None:
         """Return the next request of a site that can take it, or None."""
@@ -135,7 +138,9 @@ class SessionAwarePriorityQueue:
         self._last[site] = self._turn
         request: Request | None = queue.pop()
         if not len(queue):
-            self._drop(site)
+            self._empty[site] = self._queues.pop(site)
+            if len(self._empty) > EMPTY_QUEUES:
+                self._drop_empty()
         return request
 
     def _next_site(self) -> str | None:
@@ -160,12 +165,14 @@ class SessionAwarePriorityQueue:
         pool = self._extension.pools.peek(site)
         return self._extension.wait_of(site), 0 if pool is None else pool.in_flight
 
-    def _drop(self, site: str) -> None:
-        self._queues.pop(site).close()
-        self._last.pop(site, None)
-        if self._key:
-            with suppress(OSError):
-                Path(self._key, _folder(site)).rmdir()
+    def _drop_empty(self) -> None:
+        for site, queue in self._empty.items():
+            queue.close()
+            self._last.pop(site, None)
+            if self._key:
+                with suppress(OSError):
+                    Path(self._key, _folder(site)).rmdir()
+        self._empty.clear()
 
     def peek(self) -> Request | None:
         """Return the request that `pop` would return now, where the wrapped queue can tell."""
@@ -177,6 +184,7 @@ class SessionAwarePriorityQueue:
 
     def close(self) -> dict[str, dict[str, Any]]:
         """Close all queues; returns what is needed to open them again."""
+        self._drop_empty()
         return {_STATE: {site: queue.close() for site, queue in self._queues.items()}}
 
     def __len__(self) -> int:
