@@ -107,6 +107,8 @@ class SessionFilterMiddleware:
             pool = await self._extension.pools.get(self._extension.site_of(request))
             lease = await self._acquire(request, track, pool)
             if lease is None:
+                if track.avoid and pool.is_hopeless(track.avoid):
+                    track.avoid = []  # it has failed on all there are: else it would wait for ever
                 self._extension.count("given_back")
                 return again(request, track)
         self._assign(request, track, pool, lease)
