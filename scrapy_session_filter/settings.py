@@ -154,7 +154,7 @@ class SessionFilterSettings:
         )
     )
     block_markers: tuple[bytes, ...] = field(
-        metadata=_about((), markers, "extra byte strings that prove a block page")
+        metadata=_about([], markers, "extra byte strings that prove a block page")
     )
     detectors: tuple[Any, ...] = field(
         metadata=_about(

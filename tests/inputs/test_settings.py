@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
 import socket
 import sys
 from pathlib import Path
@@ -29,6 +30,7 @@ from scrapy_session_filter import site_keys
 from scrapy_session_filter.addon import Addon
 from scrapy_session_filter.exceptions import ConfigurationError
 from scrapy_session_filter.identities import NoIdentity
+from scrapy_session_filter.loading import accepts
 from scrapy_session_filter.policies import POLICIES, Decision, Policy
 from scrapy_session_filter.policies.classic import ClassicPolicy
 from scrapy_session_filter.proxies import FileSource, ListSource
@@ -416,6 +418,12 @@ def test_case_20_missing_driver_names_the_extra(monkeypatch: pytest.MonkeyPatch)
     with pytest.raises((ConfigurationError, ModuleNotFoundError)) as caught:
         settings.make_store()
     assert "topsecret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("function", "fits"), [(dict, True), (len, True), (os.getcwd, False)])
+def test_callable_that_hides_its_signature_is_trusted(function: Any, fits: bool) -> None:
+    """Some callables written in C cannot be asked what they take."""
+    assert accepts(function, object()) is fits
 
 
 # --- proxies -------------------------------------------------------------------------------------
