@@ -22,6 +22,7 @@ from scrapy_session_filter.extension import extension_of
 from scrapy_session_filter.judging import AnswerJudge
 from scrapy_session_filter.refusals import IgnoredGiveUp, IgnoredRefused, IgnoredSessionGone
 from scrapy_session_filter.tracking import (
+    LET_PASS,
     OPT_OUT,
     OPTIONAL,
     PIN,
@@ -319,6 +320,8 @@ class SessionFilterMiddleware:
         if response is not None and self._settings.give_up == "deliver":
             response.flags.append("session_filter_blocked")
             # Else RetryMiddleware would spend its own budget on it, and HttpErrorMiddleware drop it.
-            request.meta["dont_retry"] = request.meta["handle_httpstatus_all"] = True
+            request.meta.update(dict.fromkeys(LET_PASS, True))
+            track.delivered = True
+            track.put_on(request)
             return None
         raise IgnoredGiveUp(request.url, verdict, track.attempts + 1)
