@@ -46,6 +46,8 @@ WATCH_CLOSING = 0.25
 """Seconds between two looks whether the spider closes: whoever waits must not keep it."""
 MOST_REASONS = 100
 """Reasons counted by name in the stats; a site could otherwise make ever new ones."""
+ON_THE_WAY = 0.25
+"""Seconds within which a request that was handed out to wait has come to where it waits."""
 NUDGE = 0.005
 """Seconds within which several sites that become ready wake the engine once."""
 
@@ -289,9 +291,19 @@ class SessionFilterExtension:
         if pool is None:
             return 0.0
         wait = pool.next_chance()
-        if wait and not pool.waiting and not pool.given_up and self.waiting < self.most_waiting:
+        if wait and not pool.given_up and self._may_wait(pool):
             return 0.0
         return wait
+
+    def _may_wait(self, pool: SessionPool) -> bool:
+        on_the_way = self.clock() - pool.handed_out < ON_THE_WAY
+        return not pool.waiting and not on_the_way and self.waiting < self.most_waiting
+
+    def handed_out(self, site: str) -> None:
+        """Note that the queue let a request of a site go: it may be the one that waits."""
+        pool = self.pools.peek(site)
+        if pool is not None and pool.next_chance():
+            pool.handed_out = self.clock()
 
     def hold(self, lease: Lease, pool: SessionPool, request: Request) -> None:
         """Keep a lease until it is let go, or its request vanishes without an answer."""

@@ -134,6 +134,8 @@ class SessionAwarePriorityQueue:
         if site is None:
             return None
         queue = self._queues[site]
+        if self._extension is not None:
+            self._extension.handed_out(site)
         self._turn += 1
         self._last[site] = self._turn
         request: Request | None = queue.pop()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import pytest
@@ -22,7 +22,7 @@ def test_what_cannot_carry_a_session_is_refused(world: World, crawl: Crawler) ->
     """Empty proxies, own jars and browser contexts, and schemes that ignore proxies are refused."""
     page = world.direct_url("/page/{}").format
     (crawl.folder / "local.html").write_text("local")
-    refused = [
+    refused: list[dict[str, Any]] = [
         {"url": page(0), "meta": {"proxy": None}},
         {"url": page(1), "meta": {"proxy": ""}},
         {"url": page(2), "meta": {"cookiejar": 1}},
