@@ -1,6 +1,8 @@
 # Everything runs in .venv, made on first use; only Python, make and PyPI are needed.
+# (setuptools warns about every editable installation: hence PYTHONWARNINGS.)
 PYTHON ?= python3
 BIN := .venv/bin
+PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip --quiet --disable-pip-version-check
 ARGS ?=
 
 .PHONY: setup demo test check bench soak clean
@@ -21,7 +23,7 @@ check: .venv/dev-ready  ## linters, types and layers
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/scrapy-lint
+	$(BIN)/scrapy-lint "$(CURDIR)/scrapy_session_filter"  # it takes no relative paths
 	cd example_project && ../$(BIN)/scrapy-lint
 
 bench: .venv/test-ready  ## what the plugin costs
@@ -34,8 +36,8 @@ clean:  ## remove what these commands have made
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
+	$(PIP) install --upgrade pip
 
 .venv/%-ready: setup.cfg pyproject.toml | .venv/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[$*]'
+	$(PIP) install -e '.[$*]'
 	@touch $@

@@ -18,6 +18,7 @@ import statistics
 import sys
 import tempfile
 import time
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,13 +27,14 @@ from scrapy import signals
 from scrapy.crawler import AsyncCrawlerRunner
 from scrapy.settings import Settings
 from scrapy.utils.reactor import install_reactor
+from twisted.internet.defer import Deferred
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "example_project"))
 
-from loopback.process import RemoteWorld  # noqa: E402 - the example project is no package of ours
+from loopback.process import RemoteWorld
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Coroutine
 
 SESSIONS = 32
 
@@ -79,7 +81,9 @@ async def crawl(
     world: RemoteWorld, store: str, url: str, pages: int, *, plugin: bool, tunnels: int = 1
 ) -> float:
     """Run one crawl; return the seconds of CPU between opening and closing the spider, per page."""
-    proxies = [] if plugin else [world.gateway.replace("{session}", f"plain{n}") for n in range(tunnels)]
+    proxies = (
+        [] if plugin else [world.gateway.replace("{session}", f"plain{n}") for n in range(tunnels)]
+    )
     runner = AsyncCrawlerRunner(settings(world, store, plugin=plugin))
     crawler = runner.create_crawler(Pages)
     times: list[float] = []
@@ -144,18 +148,14 @@ def main() -> None:
     parser.add_argument("--https", action="store_true")
     install_reactor("twisted.internet.asyncioreactor.AsyncioSelectorReactor")
     logging.disable(logging.WARNING)
-    from twisted.internet import reactor
-    from twisted.internet.defer import Deferred
-
+    reactor: Any = import_module("twisted.internet.reactor")  # only now: it installs itself
     done = Deferred.fromCoroutine(_as_deferred(measure(parser.parse_args())))
     done.addErrback(lambda failure: failure.printTraceback())
     done.addBoth(lambda _: reactor.stop())
     reactor.run()
 
 
-async def _as_deferred(work: Any) -> None:
-    from twisted.internet.defer import Deferred
-
+async def _as_deferred(work: Coroutine[Any, Any, None]) -> None:
     await Deferred.fromFuture(asyncio.ensure_future(work))
 
 

@@ -10,9 +10,10 @@ from scrapy.utils.misc import load_object
 from scrapy_session_filter.exceptions import ConfigurationError
 from scrapy_session_filter.loading import accepts, load
 from scrapy_session_filter.policies import POLICIES, Policy
-from scrapy_session_filter.reading import priorities, shown
+from scrapy_session_filter.reading import mapping, priorities, shown
 from scrapy_session_filter.stores import ALLOWED, STORES
 from scrapy_session_filter.verdicts import BUILT_IN
+from scrapy_session_filter.verdicts.expect import ExpectDetector
 
 
 def read_policy(name: str, value: object) -> type[Policy]:
@@ -55,6 +56,28 @@ def read_detectors(name: str, value: object) -> tuple[Any, ...]:
         if order is not None:
             merged[detector] = order
     return tuple(sorted(merged, key=lambda detector: merged[detector]))
+
+
+def read_expect(name: str, value: object) -> dict[str, Any]:
+    """Return what good pages must hold, by URL pattern; texts stand for their UTF-8 bytes."""
+    expected = "URL patterns, each with css, bytes or min_size"
+    table = {
+        pattern: {key: _bytes(item) if key == "bytes" else item for key, item in wanted.items()}
+        if isinstance(wanted, dict)
+        else wanted
+        for pattern, wanted in mapping(name, value, expected).items()
+    }
+    try:
+        ExpectDetector(table)
+    except ConfigurationError as error:
+        raise ConfigurationError(name, shown(value), expected) from error
+    return table
+
+
+def _bytes(value: object) -> object:
+    if isinstance(value, list):
+        return [_bytes(item) for item in value]
+    return value.encode() if isinstance(value, str) else value
 
 
 def read_store(name: str, value: object) -> str:

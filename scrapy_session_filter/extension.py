@@ -46,6 +46,8 @@ WATCH_CLOSING = 0.25
 """Seconds between two looks whether the spider closes: whoever waits must not keep it."""
 MOST_REASONS = 100
 """Reasons counted by name in the stats; a site could otherwise make ever new ones."""
+ON_THE_WAY = 0.25
+"""Seconds within which a request that was handed out to wait has come to where it waits."""
 NUDGE = 0.005
 """Seconds within which several sites that become ready wake the engine once."""
 
@@ -103,6 +105,7 @@ class SessionFilterExtension:
         self.binding: EngineBinding = HttpBinding(crawler, settings.first_timeout)
         self._closing = False
         self._reasons: set[str] = set()
+        self._counts: dict[str, int] = {}
         self._ending: asyncio.Future[None] | None = None
         self._refreshing: asyncio.Future[None] | None = None
         self._nudge: asyncio.TimerHandle | None = None
@@ -164,6 +167,7 @@ class SessionFilterExtension:
 
     def spider_idle(self, spider: Spider) -> None:
         """Save what changed while there is time."""
+        self._sweep()
         self._saver.save()
 
     async def spider_closed(self, spider: Spider, reason: str) -> None:
@@ -209,6 +213,8 @@ class SessionFilterExtension:
     # -- now and then ----------------------------------------------------------------------------
 
     def _every_interval(self) -> None:
+        self._sweep()
+        self._flush_counts()
         self._saver.save()
         self._check_exhausted()
 
@@ -285,9 +291,19 @@ class SessionFilterExtension:
         if pool is None:
             return 0.0
         wait = pool.next_chance()
-        if wait and not pool.waiting and not pool.given_up and self.waiting < self.most_waiting:
+        if wait and not pool.given_up and self._may_wait(pool):
             return 0.0
         return wait
+
+    def _may_wait(self, pool: SessionPool) -> bool:
+        on_the_way = self.clock() - pool.handed_out < ON_THE_WAY
+        return not pool.waiting and not on_the_way and self.waiting < self.most_waiting
+
+    def handed_out(self, site: str) -> None:
+        """Note that the queue let a request of a site go: it may be the one that waits."""
+        pool = self.pools.peek(site)
+        if pool is not None and pool.next_chance():
+            pool.handed_out = self.clock()
 
     def hold(self, lease: Lease, pool: SessionPool, request: Request) -> None:
         """Keep a lease until it is let go, or its request vanishes without an answer."""
@@ -298,6 +314,18 @@ class SessionFilterExtension:
         """Return a lease that is held, and hold it no longer."""
         return None if lease_id is None else self.leases.pop(lease_id, None)
 
+    def _sweep(self) -> None:
+        """End leases of requests that have left the downloader past us.
+
+        Where another middleware's process_response raises, no middleware hears of it.
+        """
+        if self.crawler.engine is None:
+            return
+        active = self.crawler.engine.downloader.active
+        for lease_id, held in list(self.leases.items()):
+            if held.request() not in active:
+                self._lost(lease_id, None)
+
     def _lost(self, lease_id: str, _: object) -> None:
         held = self.let_go(lease_id)
         if held is not None:
@@ -307,14 +335,16 @@ class SessionFilterExtension:
     # -- numbers ---------------------------------------------------------------------------------
 
     def count(self, name: str, number: int = 1) -> None:
-        """Count an event under ``session_filter/`` in the crawl's stats."""
-        self._inc_value(f"session_filter/{name}", number)
+        """Count an event; it appears in the crawl's stats, under ``session_filter/``, when saved."""
+        self._counts[name] = self._counts.get(name, 0) + number
 
-    @cached_property
-    def _inc_value(self) -> Callable[[str, int], None]:
-        """Look the method up once: Scrapy's stats make that dearer than the call."""
+    def _flush_counts(self) -> None:
+        """Hand the counts to Scrapy's stats, which would be dear several times a request."""
         stats = self.crawler.stats
-        return (lambda name, number: None) if stats is None else stats.inc_value
+        if stats is not None:
+            for name, number in self._counts.items():
+                stats.inc_value(f"session_filter/{name}", number)
+        self._counts.clear()
 
     def count_verdict(self, verdict: Verdict) -> None:
         """Count a verdict by kind, and what was not a page by vendor and reason, up to a bound."""
@@ -332,6 +362,7 @@ class SessionFilterExtension:
         stats = self.crawler.stats
         if stats is None:
             return
+        self._flush_counts()
         live = resting = 0
         for pool in self.pools:
             resting += pool.roster.resting

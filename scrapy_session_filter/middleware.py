@@ -22,6 +22,7 @@ from scrapy_session_filter.extension import extension_of
 from scrapy_session_filter.judging import AnswerJudge
 from scrapy_session_filter.refusals import IgnoredGiveUp, IgnoredRefused, IgnoredSessionGone
 from scrapy_session_filter.tracking import (
+    LET_PASS,
     OPT_OUT,
     OPTIONAL,
     PIN,
@@ -107,6 +108,8 @@ class SessionFilterMiddleware:
             pool = await self._extension.pools.get(self._extension.site_of(request))
             lease = await self._acquire(request, track, pool)
             if lease is None:
+                if track.avoid and pool.is_hopeless(track.avoid):
+                    track.avoid = []  # it has failed on all there are: else it would wait for ever
                 self._extension.count("given_back")
                 return again(request, track)
         self._assign(request, track, pool, lease)
@@ -115,7 +118,7 @@ class SessionFilterMiddleware:
     def _take_over(self, request: Request, track: Track, how: Arrival) -> Track:
         """Undo what an earlier attempt left on the request, and keep what still holds."""
         held = self._extension.let_go(track.lease)
-        if held is not None and how is not Arrival.NEW:
+        if held is not None and (how is not Arrival.NEW or held.request() is request):
             held.pool.abandon(held.lease)  # another middleware sent the request round again
         elif held is not None:
             self._extension.leases[held.lease.id] = held  # a copy: the lease is the original's
@@ -317,6 +320,8 @@ class SessionFilterMiddleware:
         if response is not None and self._settings.give_up == "deliver":
             response.flags.append("session_filter_blocked")
             # Else RetryMiddleware would spend its own budget on it, and HttpErrorMiddleware drop it.
-            request.meta["dont_retry"] = request.meta["handle_httpstatus_all"] = True
+            request.meta.update(dict.fromkeys(LET_PASS, True))
+            track.delivered = True
+            track.put_on(request)
             return None
         raise IgnoredGiveUp(request.url, verdict, track.attempts + 1)

@@ -32,6 +32,8 @@ __all__ = ["Limits", "SessionPool", "Watcher"]
 
 SHORTEST_WAIT = 0.02
 """Seconds; a waiter asks again no sooner, unless it is woken."""
+LONGEST_HOLD = 5.0
+"""Seconds the queue holds a site that has no session ready, unless one becomes ready earlier."""
 REPROBE_ODDS = 0.25
 """How much less likely a proxy works for each time that it was blocked on this site before."""
 OTHERS_WINDOW = 60.0
@@ -67,6 +69,7 @@ class SessionPool:
         self.waiting = 0
         self.asked = -math.inf  #: when a session was last asked for
         self.hungry_since: float | None = None  #: asked for since then, without one success
+        self.handed_out = -math.inf  #: when the queue last let a request go to wait for a session
         self.given_up = False  #: no page in too long a time, although asked for
         self.new_odds = [1.0, 1.0]  #: discounted successes and failures of sessions at first
         self._endpoint_health = endpoint_health
@@ -113,11 +116,11 @@ class SessionPool:
         while True:
             decision = self.policy.choose(Ask(now, attempt, avoid, can_create))
             if decision.wait is not None:
-                return self._wait(now, decision.wait)
+                return self._wait(now, decision.wait, for_all=not avoid)
             session = decision.session
             if session is None:
                 if not can_create:  # a policy that insists
-                    return self._wait(now, 1.0)
+                    return self._wait(now, 1.0, for_all=not avoid)
                 session = self.roster.create(now, group=decision.group, avoid=avoid)
                 if session is None:
                     can_create = False
@@ -130,6 +133,11 @@ class SessionPool:
                 self.roster.refresh(session, now)
                 continue
             return self._lease(session, now, attempt, decision)
+
+    def is_hopeless(self, avoid: Collection[str]) -> bool:
+        """Return whether every session that there is or may be for now is one of ``avoid``."""
+        now = self._clock()
+        return not self.roster.can_create(now) and not self.roster.has_other_than(avoid)
 
     def ask(self, now: float) -> None:
         """Note that somebody wants a page of this site."""
@@ -231,11 +239,16 @@ class SessionPool:
         if self.given_up:
             return math.inf
         self.roster.tick(now)
+        if self._hold_until <= now and not self.roster.ready and not self.roster.can_create(now):
+            self._wait(now, LONGEST_HOLD)
         return max(self.health.gate(now), self._hold_until - now, 0.0)
 
-    def _wait(self, now: float, wanted: float) -> float:
-        self._hold_until = max(now + SHORTEST_WAIT, min(now + wanted, self.roster.next_due()))
-        return self._hold_until - now
+    def _wait(self, now: float, wanted: float, *, for_all: bool = True) -> float:
+        """Return how long to wait; the queue holds the site so long if none could be served."""
+        until = max(now + SHORTEST_WAIT, min(now + wanted, self.roster.next_due()))
+        if for_all or not self.roster.ready:
+            self._hold_until = until
+        return until - now
 
     def _became_ready(self) -> None:
         if self._hold_until > -math.inf:

@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from scrapy.exceptions import NotConfigured
 from scrapy.utils.misc import build_from_crawler, load_object
 
 from scrapy_session_filter.extension import extension_of
@@ -20,8 +21,15 @@ if TYPE_CHECKING:
     from scrapy.pqueues import QueueProtocol
     from typing_extensions import Self
 
+    from scrapy_session_filter.extension import SessionFilterExtension
+
+EMPTY_QUEUES = 32
+"""Queues of sites without requests that are kept open."""
+
 _FREE = ""  # the "site" of requests that go without a session
 _STATE = "session_filter_sites"
+WRAPPED = "SESSION_FILTER_SCHEDULER_PRIORITY_QUEUE"
+DEFAULT = "scrapy.pqueues.DownloaderAwarePriorityQueue"
 
 
 class SessionAwarePriorityQueue:
@@ -55,12 +63,15 @@ class SessionAwarePriorityQueue:
         **options: Any,
     ) -> None:
         self._crawler = crawler
-        self._extension = extension_of(crawler, type(self).__name__)
-        self._wrapped = load_object(self._extension.settings.scheduler_priority_queue)
+        self._extension: SessionFilterExtension | None = None
+        with suppress(NotConfigured):  # disabled: the folders of an earlier run are still read
+            self._extension = extension_of(crawler, type(self).__name__)
+        self._wrapped = load_object(crawler.settings.get(WRAPPED, DEFAULT))
         self._downstream = downstream_queue_cls
         self._key = key
         self._options = options
-        self._queues: dict[str, Any] = {}
+        self._queues: dict[str, Any] = {}  # of sites with requests
+        self._empty: dict[str, Any] = {}  # kept for the next request: making one costs more
         self._turn = 0  # counts pops, so that sites with equally many in flight take turns
         self._last: dict[str, int] = {}
         self._open(startprios)
@@ -99,7 +110,9 @@ class SessionAwarePriorityQueue:
         )
 
     def _site_of(self, request: Request) -> str:
-        if request.meta.get(OPT_OUT) is False or request.meta.get("proxy"):
+        if self._extension is None or request.meta.get(OPT_OUT) is False:
+            return _FREE
+        if request.meta.get("proxy"):
             return _FREE
         return self._extension.site_of(request)
 
@@ -107,14 +120,13 @@ class SessionAwarePriorityQueue:
         """Queue a request under its site."""
         site = self._site_of(request)
         queue = self._queues.get(site)
-        if queue is None:
-            queue = self._make(site)
-            queue.push(
-                request
-            )  # may fail (a request that cannot be serialised): keep no empty queue
-            self._queues[site] = queue
-        else:
+        if queue is not None:
             queue.push(request)
+            return
+        if site not in self._empty:
+            self._empty[site] = self._make(site)
+        self._empty[site].push(request)  # may fail: a request that cannot be serialised
+        self._queues[site] = self._empty.pop(site)
 
     def pop(self) -> Request | None:
         """Return the next request of a site that can take it, or None."""
@@ -122,35 +134,47 @@ class SessionAwarePriorityQueue:
         if site is None:
             return None
         queue = self._queues[site]
+        if self._extension is not None:
+            self._extension.handed_out(site)
         self._turn += 1
         self._last[site] = self._turn
         request: Request | None = queue.pop()
         if not len(queue):
-            self._drop(site)
+            self._empty[site] = self._queues.pop(site)
+            if len(self._empty) > EMPTY_QUEUES:
+                self._drop_empty()
         return request
 
     def _next_site(self) -> str | None:
         best, best_rank = None, (math.inf, math.inf)
         soonest = math.inf
         for site in self._queues:
-            wait = self._extension.wait_of(site) if site != _FREE else 0.0
+            wait, in_flight = self._load_of(site)
             if wait > 0:
                 soonest = min(soonest, wait)
                 continue
-            pool = self._extension.pools.peek(site)
-            rank = (0 if pool is None else pool.in_flight, self._last.get(site, 0))
+            rank = (in_flight, self._last.get(site, 0))
             if rank < best_rank:
                 best, best_rank = site, rank
-        if best is None and soonest < math.inf:
+        if best is None and soonest < math.inf and self._extension is not None:
             self._extension.nudge_after(soonest)
         return best
 
-    def _drop(self, site: str) -> None:
-        self._queues.pop(site).close()
-        self._last.pop(site, None)
-        if self._key:
-            with suppress(OSError):
-                Path(self._key, _folder(site)).rmdir()
+    def _load_of(self, site: str) -> tuple[float, int]:
+        """Return for how many seconds to pass a site over, and how many of its requests are out."""
+        if self._extension is None or site == _FREE:
+            return 0.0, 0
+        pool = self._extension.pools.peek(site)
+        return self._extension.wait_of(site), 0 if pool is None else pool.in_flight
+
+    def _drop_empty(self) -> None:
+        for site, queue in self._empty.items():
+            queue.close()
+            self._last.pop(site, None)
+            if self._key:
+                with suppress(OSError):
+                    Path(self._key, _folder(site)).rmdir()
+        self._empty.clear()
 
     def peek(self) -> Request | None:
         """Return the request that `pop` would return now, where the wrapped queue can tell."""
@@ -162,6 +186,7 @@ class SessionAwarePriorityQueue:
 
     def close(self) -> dict[str, dict[str, Any]]:
         """Close all queues; returns what is needed to open them again."""
+        self._drop_empty()
         return {_STATE: {site: queue.close() for site, queue in self._queues.items()}}
 
     def __len__(self) -> int:

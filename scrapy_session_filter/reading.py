@@ -140,8 +140,20 @@ def markers(name: str, value: object) -> tuple[bytes, ...]:
 
 
 def priorities(name: str, value: object) -> dict[object, float | None]:
-    """Read a component priority dictionary; on the command line it is JSON."""
+    """Read a component priority dictionary."""
     expected = "a dictionary of components or their import paths to numbers, or None for off"
+    table = mapping(name, value, expected)
+    for key, priority in table.items():
+        fits = isinstance(priority, (int, float)) and not isinstance(priority, bool)
+        if not isinstance(key, str) and not callable(key):
+            raise ConfigurationError(name, shown(key), expected)
+        if priority is not None and not (fits and math.isfinite(priority)):
+            raise ConfigurationError(name, {shown(key): shown(priority)}, expected)
+    return table
+
+
+def mapping(name: str, value: object, expected: str) -> dict[Any, Any]:
+    """Read a dictionary; on the command line it is JSON."""
     if isinstance(value, str):
         try:
             value = json.loads(value)
@@ -149,12 +161,6 @@ def priorities(name: str, value: object) -> dict[object, float | None]:
             raise ConfigurationError(name, shown(value), expected) from None
     if not isinstance(value, Mapping):  # BaseSettings is one
         raise ConfigurationError(name, shown(value), expected)
-    for key, priority in value.items():
-        fits = isinstance(priority, (int, float)) and not isinstance(priority, bool)
-        if not isinstance(key, str) and not callable(key):
-            raise ConfigurationError(name, shown(key), expected)
-        if priority is not None and not (fits and math.isfinite(priority)):
-            raise ConfigurationError(name, {shown(key): shown(priority)}, expected)
     return dict(value)
 
 

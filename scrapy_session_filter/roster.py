@@ -85,6 +85,7 @@ class Roster:
         self.changed: set[Session] = set()  #: since they were last handed to the store
         self.removed: list[str] = []  #: ids retired since then
         self.resting = 0
+        self.ready = 0  #: sessions that can take a request now
         self._site = site
         self._policy = policy
         self._proxies = proxies
@@ -142,6 +143,12 @@ class Roster:
         self.resting += session.state is State.RESTING
         self._policy.added(session)
         self.refresh(session, now)
+
+    def has_other_than(self, avoid: Collection[str]) -> bool:
+        """Return whether there is, or by itself may come, a session that is not in ``avoid``."""
+        if self._has_room() and self._proxies is not None and self._proxies.next_free() < math.inf:
+            return True
+        return len(self.sessions) > len(avoid) or any(id_ not in avoid for id_ in self.sessions)
 
     def _has_room(self) -> bool:
         bound = self._limits.max_sessions if self._policy.bounded else 0
@@ -213,6 +220,7 @@ class Roster:
         usable = self.is_usable(session, now)
         if usable != session.ready:
             session.ready = usable
+            self.ready += 1 if usable else -1
             if usable:
                 self._policy.ready(session)
                 self._on_ready()
@@ -285,6 +293,7 @@ class Roster:
         session.state = State.RETIRED
         if session.ready:
             session.ready = False
+            self.ready -= 1
             self._policy.busy(session)
         self._unused.discard(session)
         self._policy.removed(session)

@@ -11,6 +11,7 @@ from scrapy.utils.project import data_path
 
 from scrapy_session_filter.components import (
     read_detectors,
+    read_expect,
     read_policy,
     read_queue,
     read_store,
@@ -154,11 +155,18 @@ class SessionFilterSettings:
         )
     )
     block_markers: tuple[bytes, ...] = field(
-        metadata=_about((), markers, "extra byte strings that prove a block page")
+        metadata=_about([], markers, "extra byte strings that prove a block page")
     )
     detectors: tuple[Any, ...] = field(
         metadata=_about(
             {}, read_detectors, "dict of detectors to priorities, over the built-in; None is off"
+        )
+    )
+    expect: dict[str, Any] = field(
+        metadata=_about(
+            {},
+            read_expect,
+            "what good pages must hold: dict of URL patterns to dicts of css, bytes and min_size",
         )
     )
     retry_times: int = field(
@@ -297,6 +305,7 @@ class SessionFilterSettings:
             block_statuses=self.block_statuses,
             block_markers=self.block_markers,
             detectors=self.detectors,
+            expect=self.expect,
         )
 
     def make_store(self) -> SessionStore:

@@ -42,7 +42,7 @@ class Track:
     ``lifted`` is set while the user's ``dont_filter`` is false and the request has ours; ``start``
     says how the first request of a redirect chain can be made again, ``restarted`` that it was;
     ``asked`` (wall clock) since when a pin waits; ``amended`` that a callback reported the answer
-    as a block.
+    as a block; ``delivered`` that a block page was handed over, with meta that lets it pass.
     """
 
     session: str | None = None
@@ -61,6 +61,7 @@ class Track:
     start: dict[str, Any] | None = None
     asked: float | None = None
     amended: bool = False
+    delivered: bool = False
 
     @classmethod
     def of(cls, request: Request) -> Track | None:
@@ -117,9 +118,16 @@ def is_robots(request: Request) -> bool:
     return is_inline(request) and "dont_obey_robotstxt" in request.meta
 
 
+LET_PASS = ("dont_retry", "handle_httpstatus_all")
+"""Meta with which a block page that is delivered passes RetryMiddleware and HttpErrorMiddleware."""
+
+
 def strip(request: Request, track: Track) -> None:
     """Remove what we wrote into the meta; a pin stays if it is the user's own."""
     meta = request.meta
+    if track.delivered:
+        for key in LET_PASS:
+            meta.pop(key, None)
     meta.pop(META_KEY, None)
     meta.pop(VERDICT, None)
     if not track.pinned and meta.get(PIN) == track.session:

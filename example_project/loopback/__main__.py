@@ -22,12 +22,19 @@ def main(arguments: list[str]) -> None:
     # with commands, Ctrl-C is for the crawl that started us: we end when it closes our input
     signal.signal(signal.SIGINT, signal.SIG_IGN if listen else _leave)
     signal.signal(signal.SIGTERM, _leave)
-    with World(**json.loads(options[0]) if options else {}) as world:
+    world = World(**json.loads(options[0]) if options else {})
+    try:
+        world.start()
+    except OSError as error:
+        sys.exit(f"the loopback world cannot start: {error}")
+    try:
         print(json.dumps(addresses(world)), flush=True)
         if listen:
             obey(world, sys.stdin, sys.stdout)
         else:
             threading.Event().wait()
+    finally:
+        world.stop()
 
 
 def _leave(*_: object) -> None:

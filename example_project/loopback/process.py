@@ -52,7 +52,8 @@ class RemoteWorld:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
-            msg = f"the loopback world ended with exit code {self._process.wait()}"
+            self.close()
+            msg = f"the loopback world ended with exit code {self._process.returncode}"
             raise RuntimeError(msg)
         return dict(json.loads(line))
 

@@ -87,6 +87,7 @@ class World:
         try:
             self._call(self._start())
         except BaseException:
+            self._call(self._stop())
             self._end_thread()
             raise
 

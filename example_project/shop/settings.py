@@ -2,7 +2,8 @@
 
 import os
 
-# the same in every crawl, so that remembered sessions find their gateway again
+# the same in every crawl, so that remembered sessions find their gateway again; another one if
+# something else has this port
 gateway_port = int(os.environ.get("SHOP_GATEWAY_PORT", "24680"))
 
 BOT_NAME = "shop"

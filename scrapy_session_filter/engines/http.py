@@ -44,6 +44,11 @@ def _authorization(endpoint: ProxyEndpoint, session_id: str, encoding: str) -> b
     return b"Basic " + base64.b64encode(to_bytes(":".join(credentials), encoding=encoding))
 
 
+def _address(proxy: str | None) -> str | None:
+    """Return a proxy URL without the credentials, which HttpProxyMiddleware takes off."""
+    return None if proxy is None else proxy.rpartition("@")[2].rpartition("://")[2]
+
+
 class HttpBinding(EngineBinding):
     """Puts a session on requests for handlers that honour ``meta["proxy"]`` and the headers.
 
@@ -66,7 +71,7 @@ class HttpBinding(EngineBinding):
         self.scrub(request)  # nothing of another session's, whoever put it there
         endpoint = session.endpoint
         request.meta["proxy"] = None if endpoint is None else _url(endpoint, session.id)
-        ours = []
+        ours: dict[str, bytes] = {}
         # An impersonated browser brings the headers that agree with its TLS handshake.
         if not request.meta.get("impersonate"):
             headers = request.headers
@@ -75,9 +80,9 @@ class HttpBinding(EngineBinding):
                 present = dict.get(headers, key)
                 if present is None or present == default:
                     dict.__setitem__(headers, key, [value])
-                    ours.append(name)
+                    ours[name] = value
         self._jars.attach(request, session)
-        marks: dict[str, Any] = {"headers": ours}
+        marks: dict[str, Any] = {"headers": ours, "proxy": endpoint.server if endpoint else None}
         timeout = request.meta.get("download_timeout")
         if self._first_timeout and not session.proven and (timeout or 1e9) > self._first_timeout:
             marks["timeout"] = timeout
@@ -106,12 +111,18 @@ class HttpBinding(EngineBinding):
             request.headers.pop(b"Cookie", None)
 
     def take_off(self, request: Request, marks: dict[str, Any]) -> None:
-        """Remove all that `put_on` set; Scrapy's middlewares set their defaults again."""
+        """Remove all that `put_on` set; Scrapy's middlewares set their defaults again.
+
+        A proxy or header that the request got since then is its own, and stays: it was made with
+        copied meta.
+        """
         self.scrub(request)
-        request.meta.pop("proxy", None)
+        if _address(request.meta.get("proxy")) == _address(marks["proxy"]):
+            request.meta.pop("proxy", None)
         request.meta.pop(JAR_KEY, None)
-        for name in marks.get("headers", ()):
-            request.headers.pop(name, None)
+        for name, value in marks["headers"].items():
+            if request.headers.get(name) == value:
+                request.headers.pop(name, None)
         if "timeout" in marks:
             if marks["timeout"] is None:
                 request.meta.pop("download_timeout", None)

@@ -66,6 +66,8 @@ class Claims:
 
     def renew(self, db: sqlite3.Connection) -> dict[str, set[str]]:
         """Prolong all claims; returns the lost ones, which are lost for good after `drop`."""
+        if not self._tokens:
+            return {}
         robbed = db.execute("SELECT robbed FROM owners WHERE id = ?", (self._me,)).fetchone()
         self._stay(db)
         if robbed == (0,):

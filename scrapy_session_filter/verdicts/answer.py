@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from scrapy_session_filter.verdicts.decoding import decoded
+from scrapy_session_filter.verdicts.visible import visible_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -25,7 +26,6 @@ EDGE = 4 * 1024  #: bytes seen at either end of a longer page with an ordinary s
 ORDINARY = frozenset((200, 404, 410))
 RICH = 24  #: links from which on a page is content: block pages have 1 (median) to 3 (90 %)
 THIN = 2048  #: characters of visible text below which a page may be nothing but a block
-_TAGS_LIMIT = 1500  # tags beyond which a page is not thin, whatever its text
 _HEADER_LIMIT = 4096  # characters of one header value
 _HEADERS_LIMIT = 200  # values of one header: a site may set 50,000 cookies
 _URL_LIMIT = 2048
@@ -44,7 +44,8 @@ class Answer:
 
     ``headers`` maps lower-case names to their values. ``url`` is where the answer came from,
     ``redirects`` the URLs that led there, the one asked for first. ``body`` is decoded; None where
-    it could not be read. ``proxied`` is None where nobody knows.
+    it could not be read. ``proxied`` is None where nobody knows. ``meta`` is the request's, to be
+    read only.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Answer:
         redirects: tuple[str, ...] = (),
         method: str = "GET",
         proxied: bool | None = None,
+        meta: Mapping[str, Any] | None = None,
     ) -> None:
         self.status = status
         self.headers: Mapping[str, list[str]] = headers or {}
@@ -67,6 +69,7 @@ class Answer:
         self.redirects = redirects
         self.method = method
         self.proxied = proxied
+        self.meta: Mapping[str, Any] = meta or {}
 
     @classmethod
     def of(cls, response: Any, request: Any = None, *, body: bytes | None = None) -> Answer:
@@ -96,6 +99,7 @@ class Answer:
             else (),
             method=_text(_attribute(request, "method")) or "GET",
             proxied=bool(meta["proxy"]) if "proxy" in meta else None,
+            meta=meta,
         )
 
     def header(self, name: str) -> str:
@@ -207,7 +211,7 @@ class Answer:
 
         Entities are resolved, white space is single, apostrophes are straight.
         """
-        text = self.text[:THIN] if self.is_data else _visible(self.text)
+        text = self.text[:THIN] if self.is_data else visible_text(self.text, THIN)
         prose = text.decode("utf-8", "replace")
         if "&" in prose:
             prose = unescape(prose)
@@ -222,48 +226,6 @@ class Answer:
     def is_thin(self) -> bool:
         """Whether the page is short and has next to no visible text."""
         return self.is_short and len(self.prose) < THIN
-
-
-def _visible(page: bytes) -> bytes:
-    """Return the text of a lower-case page outside tags, comments, scripts, styles and the title.
-
-    Only as much as it takes to see that a page is not thin; one of very many tags is not either.
-    """
-    for opening, closing in _UNSEEN:
-        page = _without(page, opening, closing)
-    pieces = page.split(b"<", _TAGS_LIMIT)
-    if len(pieces) > _TAGS_LIMIT:
-        return b"." * THIN
-    seen, length = [], 0
-    for piece in pieces:
-        text = piece[piece.find(b">") + 1 :].strip()
-        if text:
-            seen.append(text)
-            length += len(text)
-            if length > THIN:
-                break
-    return b" ".join(seen)[: 2 * THIN]
-
-
-_UNSEEN = (
-    (b"<!--", b"-->"),
-    (b"<script", b"</script>"),
-    (b"<style", b"</style>"),
-    (b"<title", b"</title>"),
-)
-
-
-def _without(page: bytes, opening: bytes, closing: bytes) -> bytes:
-    """Cut out everything between an opening and its closing, or the end."""
-    kept, at, start = [], 0, page.find(opening)
-    while start >= 0:
-        kept.append(page[at:start])
-        end = page.find(closing, start)
-        if end < 0:
-            return b"".join(kept)
-        at = end + len(closing)
-        start = page.find(opening, at)
-    return b"".join((*kept, page[at:]))
 
 
 def plain_headers(headers: Any) -> dict[str, list[str]]:

@@ -13,7 +13,7 @@ verdict decides. A class is made without arguments, or by its ``from_config(conf
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from scrapy_session_filter.verdict import Kind, Strength, Verdict
 from scrapy_session_filter.verdicts.gates import REFUSING, gate_page
@@ -22,6 +22,8 @@ from scrapy_session_filter.verdicts.rules import RuleBook, Where
 from scrapy_session_filter.verdicts.statuses import by_status
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from typing_extensions import Self
 
     from scrapy_session_filter.verdicts.answer import Answer
@@ -32,6 +34,7 @@ BUILT_IN: dict[str, int] = {
     f"{_MODULE}.HeaderDetector": 100,
     f"{_MODULE}.RedirectDetector": 200,
     f"{_MODULE}.PageDetector": 300,
+    "scrapy_session_filter.verdicts.expect.ExpectDetector": 350,
     f"{_MODULE}.StatusDetector": 400,
 }
 
@@ -49,6 +52,7 @@ class DetectorConfig:
 
     book: RuleBook
     markers: tuple[bytes, ...] = ()
+    expect: Mapping[str, Any] | None = None
 
 
 class _BuiltIn:
@@ -110,13 +114,17 @@ class PageDetector(_BuiltIn):
                 return Verdict(Kind.BLOCKED, "marker", evidence=f"marker: {shown}")
         if not answer.is_text:
             return None
-        verdicts = self.book.verdicts
-        titled = [verdicts[n] for n in self.book.holding(self.book.in_title(answer), answer)]
-        if titled and titled[0].vendor and titled[0].strength is Strength.STRONG:
-            return titled[0]  # the body could only say the same again
-        found = [verdicts[n] for n in self.book.holding(self.book.in_body(answer), answer)] + titled
-        strong = next((v for v in found if v.strength is Strength.STRONG), None)
-        return strong or (_together(found, answer) if found else None)
+        book = self.book
+        titled = book.in_title(answer)
+        first = next(book.holding(titled, answer), None)
+        if first is not None and book.rules[first].vendor and book.is_strong(first):
+            return book.verdicts[first]  # the body could only say the same again
+        weak: list[Verdict] = []
+        for n in book.holding(sorted({*titled, *book.in_body(answer)}), answer):
+            if book.is_strong(n):
+                return book.verdicts[n]
+            weak.append(book.verdicts[n])
+        return _together(weak, answer) if weak else None
 
 
 _MARKED = 128 * 1024
@@ -151,7 +159,7 @@ class StatusDetector(_BuiltIn):
         if n is not None:
             return self.book.verdicts[n]
         if (
-            status in (401, 403)
+            status in _API_STATUSES
             and answer.is_data
             and answer.start.startswith((b"{", b"[", b"<?xml"))
         ):
@@ -159,4 +167,6 @@ class StatusDetector(_BuiltIn):
         return by_status(status, "retry-after" in answer.headers)
 
 
-_API_ANSWER = Verdict(Kind.OK, "api-answer", evidence="JSON or XML with 401 or 403")
+#: what APIs answer to requests they do not grant, whoever sends them
+_API_STATUSES = frozenset((401, 403, 405, 406, 409, 412, 423))
+_API_ANSWER = Verdict(Kind.OK, "api-answer", evidence="an error in JSON or XML")

@@ -43,14 +43,16 @@ class Finder(Generic[Key]):
         self._grams = frozenset(grams)
 
     def find(self, text: bytes) -> list[Key]:
-        """Return the keys of the literals in ``text``, in no order; one may come twice."""
+        """Return the keys of the literals in ``text``, in no order."""
         found = [key for literal, key in self._short if literal in text]
         seen = self._grams.intersection(array("I", text[: len(text) - len(text) % _GRAM]))
-        for gram in seen & self._by_rarest.keys():
-            for needed, literal, key in self._by_rarest[gram]:
-                if needed <= seen and literal in text:
-                    found.append(key)
-        return found
+        possible = {
+            (literal, key)
+            for gram in seen & self._by_rarest.keys()
+            for needed, literal, key in self._by_rarest[gram]
+            if needed <= seen
+        }
+        return found + [key for literal, key in possible if literal in text]
 
 
 def _covered(literal: bytes, shift: int) -> dict[int, bytes]:

@@ -45,6 +45,11 @@ def thin_failure(answer: Answer) -> bool:
     return answer.status >= 400 and answer.is_thin
 
 
+def denied_by_503(answer: Answer) -> bool:
+    """Require a thin 503: there "access denied" is news, on a 403 it only repeats the status."""
+    return answer.status == 503 and answer.is_thin
+
+
 def bare_script(answer: Answer) -> bool:
     """Require a page of script alone: hardly any text, no link, no style, no app to mount."""
     text = answer.text

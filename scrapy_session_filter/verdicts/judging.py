@@ -17,24 +17,27 @@ from scrapy_session_filter.verdicts.detectors import (
     RedirectDetector,
     StatusDetector,
 )
+from scrapy_session_filter.verdicts.expect import ExpectDetector
 from scrapy_session_filter.verdicts.lookalikes import PAGES, PROXIES
+from scrapy_session_filter.verdicts.normal import Normal
 from scrapy_session_filter.verdicts.retry_after import parse_retry_after
 from scrapy_session_filter.verdicts.rules import Rule, RuleBook
 from scrapy_session_filter.verdicts.sites import SITES
 from scrapy_session_filter.verdicts.statuses import by_status, parse_block_statuses
+from scrapy_session_filter.verdicts.titles import TITLES
 from scrapy_session_filter.verdicts.transport import by_exception
 from scrapy_session_filter.verdicts.vendors import VENDORS
 from scrapy_session_filter.verdicts.wordings import WORDINGS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from scrapy_session_filter.verdicts.detectors import Detector
 
 logger = logging.getLogger("scrapy_session_filter")
 
 #: every built-in rule, in order of precedence
-RULES: tuple[Rule, ...] = PROXIES + SITES + VENDORS + PAGES + WORDINGS
+RULES: tuple[Rule, ...] = PROXIES + SITES + VENDORS + PAGES + TITLES + WORDINGS
 
 
 class Judge:
@@ -44,31 +47,37 @@ class Judge:
     ``">=400"``; None keeps the table. What is listed is a block even where the page says otherwise,
     except 407. ``block_markers`` are byte strings that prove a block page, as they are.
     ``detectors`` are instances, functions or classes in order (None: the built-in ones).
+    ``expect`` says what good pages must hold (`verdicts.expect`). With ``learn_normal`` the judge
+    learns from answers that come with ``seen_by`` what a site's pages look like
+    (`verdicts.normal`).
     ``extra_rules`` stand before the built-in rules, ``disabled_rules`` are names of rules to leave
     out. Raises `ConfigurationError` for statuses or markers that cannot be used.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - one for each setting
         self,
         *,
         block_statuses: Iterable[int | str] | None = None,
         block_markers: Iterable[bytes] = (),
         detectors: Sequence[Any] | None = None,
+        expect: Mapping[str, Any] | None = None,
+        learn_normal: bool = True,
         extra_rules: Iterable[Rule] = (),
         disabled_rules: Iterable[str] = (),
     ) -> None:
         self.block_statuses = parse_block_statuses(block_statuses)
         book = RuleBook((*extra_rules, *RULES), disabled_rules)
-        config = DetectorConfig(book, _markers(block_markers))
+        config = DetectorConfig(book, _markers(block_markers), expect)
         self.book = book
         self.detectors: list[Detector] = [
             _made(detector, config)
             for detector in (
-                (HeaderDetector, RedirectDetector, PageDetector, StatusDetector)
+                (HeaderDetector, RedirectDetector, PageDetector, ExpectDetector, StatusDetector)
                 if detectors is None
                 else detectors
             )
         ]
+        self._normal = Normal() if learn_normal else None
         self._complained: set[tuple[str, str]] = set()
 
     def response(
@@ -78,15 +87,20 @@ class Judge:
         *,
         body: bytes | None = None,
         extra: Verdict | None = None,
+        seen_by: tuple[str, str] | None = None,
     ) -> Verdict:
         """Judge a response; never raises, whatever it is.
 
         ``body`` is the decoded body if the caller has it. ``extra`` is a verdict reached elsewhere,
-        such as a spider's own: it decides, except that a proxy's failure stays one.
+        such as a spider's own: it decides, except that a proxy's failure stays one. ``seen_by`` is
+        the site and the session that the answer came through, each answer once.
         """
-        verdict = self.answer(Answer.of(response, request, body=body))
+        answer = Answer.of(response, request, body=body)
+        verdict = self.answer(answer)
         if extra is not None and verdict.kind is not Kind.PROXY_ERROR:
             return extra
+        if seen_by is not None and self._normal is not None:
+            return self._normal.reconsider(*seen_by, answer, verdict)
         return verdict
 
     def answer(self, answer: Answer) -> Verdict:

@@ -14,6 +14,7 @@ from scrapy_session_filter.verdicts.gates import (
     thin,
 )
 from scrapy_session_filter.verdicts.rules import (
+    DENIED,
     ORIGIN,
     PAGE,
     PROXY,
@@ -44,8 +45,11 @@ PROXIES = (
     Rule("brightdata", None, PROXY, HEADER, "x-luminati-error", "docs: Bright Data error codes"),
     Rule("brightdata-brd", None, PROXY, HEADER, "x-brd-error", "docs: Bright Data error codes"),
     Rule("brightdata-code", None, PROXY, HEADER, "x-brd-err-code", "docs: Bright Data error codes"),
+    Rule("crawlera-banned", None, DENIED, HEADER, "x-crawlera-error: banned", "docs: Zyte Smart Proxy Manager errors"),
+    Rule("crawlera", None, PROXY, HEADER, "x-crawlera-error", "docs: Zyte Smart Proxy Manager errors"),
+    Rule("zyte-ban", None, DENIED, HEADER, "zyte-error-type: /download/", "docs: Zyte API errors, proxy mode"),
+    Rule("zyte-error", None, PROXY, HEADER, "zyte-error-type", "docs: Zyte API errors, proxy mode"),
     Rule("oxylabs", None, PROXY, HEADER, "x-error-description", "docs: Oxylabs residential proxies", failed),
-    Rule("haproxy-gateway", None, PROXY, HEADER, "proxy-connection: close", "a gateway answered for the site", lambda a: a.status in (502, 503, 504)),
     Rule("proxy-auth", None, PROXY, HEADER, "proxy-authenticate", "RFC 9110", failed),
 )
 PAGES = (

@@ -149,6 +149,10 @@ class RuleBook:
         also = self.rules[n].also.lower()
         return not also or also.encode() in answer.text or also in answer.prose
 
+    def is_strong(self, n: int) -> bool:
+        """Whether the rule of this rank proves alone."""
+        return self.rules[n].strength is Strength.STRONG
+
     def holding(self, ranks: Iterable[int], answer: Answer) -> Iterator[int]:
         """Yield those of the ranks whose gate lets the answer through."""
         return (n for n in ranks if self.rules[n].gate(answer))

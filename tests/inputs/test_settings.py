@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
 import socket
 import sys
 from pathlib import Path
@@ -29,6 +30,7 @@ from scrapy_session_filter import site_keys
 from scrapy_session_filter.addon import Addon
 from scrapy_session_filter.exceptions import ConfigurationError
 from scrapy_session_filter.identities import NoIdentity
+from scrapy_session_filter.loading import accepts
 from scrapy_session_filter.policies import POLICIES, Decision, Policy
 from scrapy_session_filter.policies.classic import ClassicPolicy
 from scrapy_session_filter.proxies import FileSource, ListSource
@@ -87,7 +89,7 @@ def test_defaults_are_those_of_the_manual() -> None:
 def test_table_names_each_setting_once_with_its_meaning() -> None:
     """README and code cannot drift apart: the table is made of the fields themselves."""
     names = [info.name for info in FIELDS]
-    assert len(names) == len(set(names)) == 27
+    assert len(names) == len(set(names)) == 28
     assert all(name.startswith("SESSION_FILTER_") for name in names)
     assert all(info.meaning and "\n" not in info.meaning for info in FIELDS)
     assert {info.name: info.default for info in FIELDS}["SESSION_FILTER_POLICY"] == DEFAULT_POLICY
@@ -184,6 +186,21 @@ ZERO_IS_NOTHING = ["MAX_ERRORS", "MAX_SITES", "PROXIES_REFRESH", "WAIT_TIMEOUT",
             4,
             ["DETECTORS"],
             [[], "x", "[]", 5, {"a.b": "1"}, {"a.b": True}, {5: 1}, {"a.b": math.nan}],
+        ),
+        (
+            4,
+            ["EXPECT"],
+            [[], "x", "[]", 5, {"(": {"css": "a"}}, {"x": {}}, {"x": {"cs": "a"}}, {"x": 1}],
+        ),
+        (
+            4,
+            ["EXPECT"],
+            [
+                {"x": {"css": "a["}},
+                {"x": {"min_size": -1}},
+                {"x": {"bytes": ""}},
+                {5: {"css": "a"}},
+            ],
         ),
         (5, INTS + SECONDS, [-1, "-1", -(10**30)]),
         (5, ZERO_IS_NOTHING, [0, "0", 0.0]),
@@ -367,7 +384,11 @@ def test_detectors_are_merged_over_the_built_in() -> None:
     """None switches one off, a number moves or adds one, the order is that of the numbers."""
     built_in = read().detectors
     names = [detector.__name__ for detector in built_in]
-    assert names == ["HeaderDetector", "RedirectDetector", "PageDetector", "StatusDetector"]
+    assert [names[0], names[1], names[-1]] == [
+        "HeaderDetector",
+        "RedirectDetector",
+        "StatusDetector",
+    ]
     changed = read(
         DETECTORS={
             "scrapy_session_filter.verdicts.detectors.RedirectDetector": None,
@@ -375,9 +396,7 @@ def test_detectors_are_merged_over_the_built_in() -> None:
             built_in[0]: 900,
         }
     ).detectors
-    assert [d.__name__ for d in changed] == [
-        "own_detector", "PageDetector", "StatusDetector", "HeaderDetector",
-    ]  # fmt: skip
+    assert changed == (own_detector, *built_in[2:], built_in[0])
     as_json = json.dumps({f"{__name__}.own_detector": 1})
     assert read(DETECTORS=as_json).detectors[0] is own_detector
     assert read(DETECTORS=BaseSettings({own_detector: 1})).detectors[0] is own_detector
@@ -391,6 +410,20 @@ def test_judge_works_by_the_settings() -> None:
     for status, body in ((404, b""), (200, page)):
         response = HtmlResponse("http://h.example", status=status, body=body, request=request)
         assert judge.response(response).kind is Kind.BLOCKED
+
+
+@pytest.mark.parametrize(
+    "expect", [{"h\\.example": {"bytes": b"price"}}, '{"h\\\\.example": {"bytes": ["price"]}}']
+)
+def test_expectations_reach_the_judge(expect: Any) -> None:
+    """A page that lacks what good pages hold is a block, from a file or a command line."""
+    judge = read(EXPECT=expect).make_judge()
+    request = Request("http://h.example")
+    kinds = [
+        judge.response(HtmlResponse("http://h.example", body=body, request=request)).kind
+        for body in (b"<html>the price</html>", b"<html>nothing</html>")
+    ]
+    assert kinds == [Kind.OK, Kind.BLOCKED]
 
 
 def test_queue_is_the_one_that_ours_wraps() -> None:
@@ -416,6 +449,12 @@ def test_case_20_missing_driver_names_the_extra(monkeypatch: pytest.MonkeyPatch)
     with pytest.raises((ConfigurationError, ModuleNotFoundError)) as caught:
         settings.make_store()
     assert "topsecret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("function", "fits"), [(dict, True), (len, True), (os.getcwd, False)])
+def test_callable_that_hides_its_signature_is_trusted(function: Any, fits: bool) -> None:
+    """Some callables written in C cannot be asked what they take."""
+    assert accepts(function, object()) is fits
 
 
 # --- proxies -------------------------------------------------------------------------------------

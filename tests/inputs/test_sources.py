@@ -222,7 +222,8 @@ def test_case_48_hundred_thousand_proxies_load_fast_and_small() -> None:
     source = ListSource(urls)
     started = time.process_time()
     source.check()
-    assert time.process_time() - started <= 3
+    if sys.gettrace() is None:  # a coverage run counts lines, not seconds
+        assert time.process_time() - started <= 3
     assert len(source.endpoints()) == 100_000
 
     few = ListSource(urls[:5000])

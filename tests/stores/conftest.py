@@ -6,24 +6,35 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.stores.places import MemoryPlace, Place, SQLitePlace
+from tests.stores.places import MemoryPlace, Place, RedisPlace, SQLitePlace
+from tests.stores.servers import Server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PLACES = ("memory", "sqlite")
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A Redis server for all tests that do it no harm."""
+    server = Server(tmp_path_factory.mktemp("redis"))
+    yield server
+    server.end()
 
 
-@pytest.fixture(params=PLACES)
+@pytest.fixture(params=["memory", "sqlite", "redis"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
     """An empty place of each kind."""
-    yield from _place(request.param, tmp_path)
+    place = _place(request, tmp_path)
+    yield place
+    place.clean()
 
 
-@pytest.fixture(params=[name for name in PLACES if name != "memory"])
+@pytest.fixture(params=["sqlite", "redis"])
 def shared_place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
     """An empty place of each kind that several owners can use at once."""
-    yield from _place(request.param, tmp_path)
+    place = _place(request, tmp_path)
+    yield place
+    place.clean()
 
 
 @pytest.fixture
@@ -34,8 +45,10 @@ def directory() -> Iterator[Path]:
         yield Path(name)
 
 
-def _place(kind: str, directory: Path) -> Iterator[Place]:
-    place: Place
-    place = MemoryPlace() if kind == "memory" else SQLitePlace(directory / "sessions.sqlite")
-    yield place
-    place.clean()
+def _place(request: pytest.FixtureRequest, directory: Path) -> Place:
+    if request.param == "memory":
+        return MemoryPlace()
+    if request.param == "sqlite":
+        return SQLitePlace(directory / "sessions.sqlite")
+    server: Server = request.getfixturevalue("redis_server")
+    return RedisPlace(server.uri)

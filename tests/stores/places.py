@@ -5,7 +5,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
+import redis
+
 from scrapy_session_filter.stores.memory import MemoryStore
+from scrapy_session_filter.stores.redis import RedisStore
 from scrapy_session_filter.stores.sqlite import SQLiteStore
 
 if TYPE_CHECKING:
@@ -75,6 +78,31 @@ class SQLitePlace(Place):
 
     def wait(self, seconds: float) -> None:
         self.now += seconds
+
+
+class RedisPlace(Place):
+    """A server's store; time passes by moving the ends of all claims."""
+
+    def __init__(self, uri: str) -> None:
+        super().__init__()
+        self.uri = uri
+        self.client: Any = redis.Redis.from_url(uri)
+        self.client.flushall()
+
+    def _build(self) -> SessionStore:
+        return RedisStore(self.uri)
+
+    def wait(self, seconds: float) -> None:
+        for owner in self.client.zrange("{session-filter}:owners", 0, -1):
+            self.client.zincrby("{session-filter}:owners", -seconds, owner)
+        for key in self.client.keys("{session-filter}:w:*"):
+            for owner, want in self.client.hgetall(key).items():
+                short, until = want.split()
+                self.client.hset(key, owner, f"{int(short)} {float(until) - seconds}")
+
+    def clean(self) -> None:
+        super().clean()
+        self.client.close()
 
 
 def row(number: int = 1, site: str = SITE, exit_: str | None = None, **fields: Any) -> Row:

@@ -64,9 +64,7 @@ def test_sqlite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uri: str, expec
 )
 def test_refuses(uri: str) -> None:
     """Any other address is refused by the setting's name, with what is allowed and no password."""
-    with pytest.raises(
-        ConfigurationError, match="SESSION_FILTER_STORE = .*sqlite:|memory:"
-    ) as info:
+    with pytest.raises(ConfigurationError, match=r"^SESSION_FILTER_STORE = ") as info:
         store_from_uri(uri, default_path="x")
     assert "'memory:'" in info.value.expected
     assert "canary" not in str(info.value)
@@ -91,7 +89,8 @@ def test_masks(uri: str, masked: str) -> None:
 def test_a_missing_driver_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the driver the message says which package to install."""
     monkeypatch.setitem(sys.modules, "redis", None)
-    monkeypatch.delitem(sys.modules, "scrapy_session_filter.stores.redis", raising=False)
+    for module in ("redis", "redis_link"):
+        monkeypatch.delitem(sys.modules, f"scrapy_session_filter.stores.{module}", raising=False)
     with pytest.raises(ConfigurationError, match=r"scrapy-session-filter\[redis\]") as info:
         store_from_uri("rediss://:canary@host", default_path="x")
     assert "canary" not in str(info.value)

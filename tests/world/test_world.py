@@ -19,7 +19,7 @@ from urllib.parse import unquote, urlsplit
 
 import brotli  # type: ignore[import-untyped]
 import pytest
-from loopback import Answer, World, launch
+from loopback import Answer, RemoteWorld, World, launch
 from loopback.answers import named
 
 from tests.world.crawls import ROOT
@@ -406,6 +406,16 @@ def test_command_line() -> None:
         assert fetch("http://a.example/echo", addresses["gateway"].format(session=1)).status == 200
         process.send_signal(signal.SIGTERM)
         assert process.wait(10) == 0
+
+
+def test_port_in_use(capfd: pytest.CaptureFixture[str]) -> None:
+    """A world whose gateway port is taken says so, in this process and in another."""
+    with World(2, tls=False) as world:
+        with pytest.raises(OSError, match="address already in use"):
+            World(2, tls=False, port=world.proxy.port).start()
+        with pytest.raises(RuntimeError, match="ended with exit code 1"):
+            RemoteWorld(exits=2, tls=False, port=world.proxy.port)
+    assert "cannot start" in capfd.readouterr().err
 
 
 def test_own_errors_are_not_swallowed() -> None:
