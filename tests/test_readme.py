@@ -21,6 +21,7 @@ from scrapy_session_filter.commands import ACTIONS
 from scrapy_session_filter.policies import POLICIES
 from scrapy_session_filter.settings import DEFAULT_POLICY, FIELDS, PREFIX, SessionFilterSettings
 from scrapy_session_filter.verdict import Kind
+from scrapy_session_filter.verdicts import expect
 from scrapy_session_filter.verdicts.statuses import by_status
 
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ def test_meta_table() -> None:
     public = {tracking.OPT_OUT, tracking.PIN, tracking.OPTIONAL, tracking.SITE, tracking.VERDICT}
     constants = [value for name, value in vars(tracking).items() if name.isupper()]
     assert public == {key for key in constants if isinstance(key, str) and key[0] != "_"}
+    public.add(expect.META)
     assert {code_names(row[0])[0] for row in table(section("Request meta"), "key")} == public
 
 
@@ -221,6 +223,8 @@ def test_settings_examples(name: str) -> None:
         proxies = chosen.get("SESSION_FILTER_PROXIES")
         if proxies is not None:
             chosen["SESSION_FILTER_PROXIES"] = [proxy for proxy in proxies if proxy is not ...]
+        if name == "expect":
+            chosen["SESSION_FILTER_PROXY"] = "http://192.0.2.1:80"
         settings = Settings(chosen)
         if name != "by-hand":
             Addon().update_settings(settings)
@@ -349,6 +353,18 @@ def test_proxies(world: World, crawl: Crawler, monkeypatch: pytest.MonkeyPatch) 
             server.shutdown()
             thread.join()
     assert len({visit.exit for visit in world.site.visits}) > 1
+
+
+def test_expect(world: World, crawl: Crawler) -> None:
+    """A product page without its price is a block; one with it is a page."""
+    world.site.on("/product/2", EMPTY, times=2)
+    pages = [world.url(f"/product/{number}") for number in (1, 2, 3)]
+    settings = ast.literal_eval(SETTINGS["expect"].partition(" = ")[2])
+    given = {"PROXY": world.gateway, "STORE": "memory:", "EXPECT": settings}
+    result = crawl(pages, {PREFIX + key: value for key, value in given.items()})
+    assert set(result.pages) == set(pages)
+    assert result.stats["session_filter/blocked/unnamed/expected-missing"] == 2
+    assert result.stats["session_filter/verdicts/BLOCKED"] == 2
 
 
 def test_login(world: World, crawl: Crawler) -> None:
