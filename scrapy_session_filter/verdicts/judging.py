@@ -54,7 +54,7 @@ class Judge:
     out. Raises `ConfigurationError` for statuses or markers that cannot be used.
     """
 
-    def __init__(  # noqa: PLR0913 - one for each setting
+    def __init__(
         self,
         *,
         block_statuses: Iterable[int | str] | None = None,
