@@ -36,7 +36,7 @@ T = TypeVar("T")
 
 VERSION = 1
 _TAG = "{session-filter}"
-_GRANT = 5000  # exits per step, so that the server is never busy for long
+_GRANT = 2000  # exits per step, so that the server is never busy for long
 _PORTION = 200  # rows per reply
 
 
@@ -261,6 +261,8 @@ class RedisStore(SessionStore):
                 self._look_for_losses = True
                 self._find_losses()
                 continue
+            if said == [b"more"]:
+                continue
             token, exits, found, more = said
             granted.update((text(exit_), int(token)) for exit_ in exits)
             ids += map(text, found)
@@ -281,11 +283,10 @@ class RedisStore(SessionStore):
             exits = sorted(held)
             for start in range(0, len(exits), _GRANT):
                 some = exits[start : start + _GRANT]
-                claims = self._call("HMGET", f"c:{site}", *some)
-                for exit_, claim in zip(some, claims, strict=True):
-                    mine = f"{self._tokens[site][exit_]} {self._me}".encode()
-                    if claim != mine:
-                        self._lost.setdefault(site, set()).add(exit_)
+                tokens = (item for e in some for item in (e, self._tokens[site][e]))
+                lost = self._run(scripts.KEEP, site, *tokens)
+                if lost:
+                    self._lost.setdefault(site, set()).update(map(text, lost))
             held.difference_update(self._lost.get(site, ()))
         self._look_for_losses = False
 
@@ -306,17 +307,21 @@ class RedisStore(SessionStore):
         if said[0] == b"done":
             # The reply to the first time was lost. What was claimed then carries this token; where
             # it was refused, the server knows another token and goes on refusing.
-            for site, exit_ in part.new_exits if said[1] else ():
-                self._keep(site, {exit_: int(said[1])})
+            token, taken, gone = int(said[1]), part.new_exits if said[1] else [], part.removed
         else:
-            _, token, refused, full, taken = said
+            token, refused, full = map(int, said[1:4])
+            taken, gone = _pairs(said[4]), _pairs(said[5])
             self.refused += refused
             if full:
                 logger.warning("%d sessions are not saved: the store is full", full)
-            names = [text(name) for name in taken]
-            for site, exit_ in zip(names[::2], names[1::2], strict=True):
-                self._keep(site, {exit_: int(token)})
-        for site, id_ in part.removed:
+        for site, exit_ in taken:
+            self._keep(site, {exit_: token})
+        for site, id_ in gone:
             self._held.get(site, set()).discard(id_)
             self._tokens.get(site, {}).pop(id_, None)
             self._exits.pop((site, id_), None)
+
+
+def _pairs(flat: list[bytes]) -> list[tuple[str, str]]:
+    names = [text(name) for name in flat]
+    return list(zip(names[::2], names[1::2], strict=True))
