@@ -177,10 +177,10 @@ class Answer:
         """The window in which markers are looked for, in lower case.
 
         All of a short page; the head and tail of a longer one; only the edges of one that is long
-        or full of links and has an ordinary status.
+        or full of links, has a title, and an ordinary status.
         """
         body = self.body or b""
-        if not self.is_short and self.status in ORDINARY:
+        if not self.is_short and self.status in ORDINARY and self.title:
             body = body[:EDGE] + b"\n" + body[max(EDGE, len(body) - EDGE) :]
         elif len(body) > SHORT:
             body = body[:HEAD] + b"\n" + body[-TAIL:]
