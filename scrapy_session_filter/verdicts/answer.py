@@ -11,7 +11,7 @@ from html import unescape
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from scrapy_session_filter.verdicts.decoding import decoded
+from scrapy_session_filter.verdicts.decoding import DECODED_LIMIT, decoded
 from scrapy_session_filter.verdicts.visible import visible_text
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Answer:
     ``headers`` maps lower-case names to their values. ``url`` is where the answer came from,
     ``redirects`` the URLs that led there, the one asked for first. ``body`` is decoded; None where
     it could not be read. ``proxied`` is None where nobody knows. ``meta`` is the request's, to be
-    read only.
+    read only. ``complete`` is False where ``body`` is only the beginning.
     """
 
     def __init__(  # noqa: PLR0913 - the parts of an HTTP answer
@@ -59,6 +59,7 @@ class Answer:
         method: str = "GET",
         proxied: bool | None = None,
         meta: Mapping[str, Any] | None = None,
+        complete: bool = True,
     ) -> None:
         self.status = status
         self.headers: Mapping[str, list[str]] = headers or {}
@@ -70,6 +71,7 @@ class Answer:
         self.method = method
         self.proxied = proxied
         self.meta: Mapping[str, Any] = meta or {}
+        self.complete = complete
 
     @classmethod
     def of(cls, response: Any, request: Any = None, *, body: bytes | None = None) -> Answer:
@@ -83,11 +85,13 @@ class Answer:
         meta = _attribute(request, "meta")
         meta = meta if isinstance(meta, dict) else {}
         redirects = meta.get("redirect_urls")
+        complete = True
         if body is None:
             body = _bytes(_attribute(response, "body"))
             codings = headers.get("content-encoding")
             if codings and body:
                 body = decoded(body, [c.strip() for c in ",".join(codings).lower().split(",")])
+                complete = body is not None and len(body) < DECODED_LIMIT
         status = _attribute(response, "status")
         return cls(
             status if isinstance(status, int) else 0,
@@ -100,6 +104,7 @@ class Answer:
             method=_text(_attribute(request, "method")) or "GET",
             proxied=bool(meta["proxy"]) if "proxy" in meta else None,
             meta=meta,
+            complete=complete,
         )
 
     def header(self, name: str) -> str:

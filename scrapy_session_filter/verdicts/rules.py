@@ -95,14 +95,10 @@ class Rule:
 
 
 class RuleBook:
-    """Rules in order of precedence, indexed by where they look.
+    """Rules in order of precedence, indexed by where they look."""
 
-    ``disabled`` names rules to leave out; an unknown name is kept silent, since rules come and go.
-    """
-
-    def __init__(self, rules: Iterable[Rule], disabled: Iterable[str] = ()) -> None:
-        skipped = frozenset(disabled)
-        self.rules = tuple(rule for rule in rules if rule.name not in skipped)
+    def __init__(self, rules: Iterable[Rule]) -> None:
+        self.rules = tuple(rules)
         ranked = list(enumerate(self.rules))
         self.verdicts = [rule.verdict for rule in self.rules]
         self.by = {where: [(n, r) for n, r in ranked if r.where is where] for where in Where}

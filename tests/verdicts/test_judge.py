@@ -100,6 +100,20 @@ def test_rules_of_ones_own() -> None:
     assert Judge(extra_rules=[token]).answer(answer(page)).vendor == "shop"
 
 
+@pytest.mark.parametrize(
+    ("rules", "text"),
+    [
+        ({"disabled_rules": ["cf-titel"]}, "SESSION_FILTER_DISABLED_RULES.*cf-title"),
+        ({"disabled_rules": ["qqqq"]}, "SESSION_FILTER_DISABLED_RULES.*names of built-in rules"),
+        ({"extra_rules": [("x", "y")]}, "SESSION_FILTER_EXTRA_RULES.*Rule"),
+    ],
+)
+def test_bad_rules(rules: dict[str, Any], text: str) -> None:
+    """A rule name that does not exist, or a rule that is none, is refused."""
+    with pytest.raises(ConfigurationError, match=text):
+        Judge(**rules)
+
+
 def test_detectors_of_ones_own() -> None:
     """Functions, instances and classes are asked in order; the first verdict decides."""
     config = DetectorConfig(Judge().book)
