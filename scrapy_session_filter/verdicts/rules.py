@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 #: bytes searched at either end of a thin page with an ordinary status: half of the thin pages are
 #: shorter, and in a longer one the challenge stands at the beginning or the end
-_OPENING, _ENDING = 6 * 1024, 3 * 1024
+_OPENING, _ENDING = 4 * 1024, 3 * 1024
 
 
 class Where(Enum):
@@ -150,5 +150,11 @@ class RuleBook:
         return self.rules[n].strength is Strength.STRONG
 
     def holding(self, ranks: Iterable[int], answer: Answer) -> Iterator[int]:
-        """Yield those of the ranks whose gate lets the answer through."""
-        return (n for n in ranks if self.rules[n].gate(answer))
+        """Yield those of the ranks whose gate lets the answer through; each gate is asked once."""
+        asked: dict[Callable[[Answer], bool], bool] = {}
+        for n in ranks:
+            gate = self.rules[n].gate
+            if gate not in asked:
+                asked[gate] = gate(answer)
+            if asked[gate]:
+                yield n

@@ -12,7 +12,8 @@ def visible_text(page: bytes, enough: int) -> bytes:
     """
     for opening, closing in _UNSEEN:
         page = _without(page, opening, closing)
-    pieces = page.split(b"<", _TAGS_LIMIT)
+    body = page.find(b"<body")
+    pieces = page[max(0, body) :].split(b"<", _TAGS_LIMIT)
     if len(pieces) > _TAGS_LIMIT:
         return b"." * enough
     seen, length = [], 0
