@@ -48,7 +48,7 @@ class Answer:
     read only. ``complete`` is False where ``body`` is only the beginning.
     """
 
-    def __init__(  # noqa: PLR0913 - the parts of an HTTP answer
+    def __init__(
         self,
         status: int,
         headers: Mapping[str, list[str]] | None = None,

@@ -116,7 +116,7 @@ class Judge:
     def exception(
         self,
         exception: BaseException,
-        request: Any = None,  # noqa: ARG002 - part of the interface, for judges of other kinds
+        request: Any = None,
         *,
         proxied: bool = True,
     ) -> Verdict:
