@@ -56,7 +56,7 @@ class Judge:
     used.
     """
 
-    def __init__(  # noqa: PLR0913 - one for each setting
+    def __init__(
         self,
         *,
         block_statuses: Iterable[int | str] | None = None,
