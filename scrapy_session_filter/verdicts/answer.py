@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from scrapy_session_filter.verdicts.decoding import DECODED_LIMIT, decoded
-from scrapy_session_filter.verdicts.visible import visible_text
+from scrapy_session_filter.verdicts.visible import visible_text, without
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -21,6 +21,7 @@ SHORT = (
     24 * 1024
 )  #: bytes; 95 in 100 block pages are shorter, and three in four ordinary pages longer
 HEAD, TAIL = 24 * 1024, 4 * 1024  #: bytes seen of a longer page
+DEEP = 128 * 1024  #: bytes of a longer page in which styles are skipped
 EDGE = 4 * 1024  #: bytes seen at either end of a longer page with an ordinary status
 #: what most pages come with; they are looked at closely only if they are thin
 ORDINARY = frozenset((200, 404, 410))
@@ -181,14 +182,15 @@ class Answer:
     def text(self) -> bytes:
         """The window in which markers are looked for, in lower case.
 
-        All of a short page; the head and tail of a longer one; only the edges of one that is long
-        or full of links, has a title, and an ordinary status.
+        All of a short page; the head and tail of a longer one, without its styles; only the edges
+        of one that is long or full of links, has a title, and an ordinary status.
         """
         body = self.body or b""
         if not self.is_short and self.status in ORDINARY and self.title:
             body = body[:EDGE] + b"\n" + body[max(EDGE, len(body) - EDGE) :]
         elif len(body) > SHORT:
-            body = body[:HEAD] + b"\n" + body[-TAIL:]
+            body = without(body[:DEEP], b"<style", b"</style>")  # some hide behind 100 kB of it
+            body = body[:HEAD] + b"\n" + body[max(HEAD, len(body) - TAIL) :]
         return body.lower()
 
     @cached_property

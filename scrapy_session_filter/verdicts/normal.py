@@ -71,9 +71,9 @@ class Normal:
 
         Only a weak OK with status 200 can turn into one: evidence for or against a block stands.
         """
-        if answer.status != 200 or verdict.kind is not Kind.OK or not answer.body:
+        if verdict.kind is not Kind.OK or verdict.strength is Strength.STRONG:
             return verdict
-        if verdict.strength is Strength.STRONG:
+        if answer.status != 200 or answer.body is None or answer.method != "GET":
             return verdict
         known = _recent(self._sites, site, _Site, _SITES)
         page, url = fingerprint(answer), hash(answer.requested_url)

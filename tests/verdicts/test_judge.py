@@ -9,6 +9,7 @@ import pytest
 from scrapy import Request
 from scrapy.http import HtmlResponse, Response
 
+from benchmarks import detect
 from scrapy_session_filter import judge as public_judge
 from scrapy_session_filter.exceptions import ConfigurationError
 from scrapy_session_filter.verdict import OK, Kind, Strength, Verdict
@@ -189,6 +190,13 @@ def test_verdict_travels() -> None:
     assert fields["kind"] == "BLOCKED"
     assert fields["retry_after"] == 5.0
     assert len(fields["evidence"]) <= 80
+
+
+def test_as_pages_are_scored() -> None:
+    """The form in which page collections are scored gives the judge's own verdict."""
+    assert detect.classify(200, {}, CHALLENGE, "https://x.example") == ("BLOCKED", "cloudflare")
+    assert detect.is_block(429, {"retry-after": "5"}, b"", "")
+    assert not detect.is_block(404, {}, b"", "")
 
 
 def test_crawl_of_half_404s_and_logins() -> None:
