@@ -108,7 +108,7 @@ def report_block(response: Response, reason: str = "reported") -> Request | None
     if not track.amended:
         track.amended = True
         track.put_on(request)
-        extension.count_verdict(verdict)
+        extension.numbers.count_verdict(verdict)
         pool = extension.pools.peek(track.site or "")
         if pool is not None:
             pool.amend(track.session, verdict)

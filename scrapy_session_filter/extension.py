@@ -8,9 +8,9 @@ import logging
 import random
 import time
 import weakref
-from functools import cached_property, partial
+from functools import partial
 from secrets import token_hex
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from scrapy import signals
 from scrapy.exceptions import CloseSpider, NotConfigured
@@ -18,24 +18,23 @@ from scrapy.utils.asyncio import create_looping_call
 
 from scrapy_session_filter.engines import HttpBinding
 from scrapy_session_filter.exceptions import ConfigurationError
+from scrapy_session_filter.leases import HeldLeases
+from scrapy_session_filter.numbers import Numbers
 from scrapy_session_filter.pools import SitePools
 from scrapy_session_filter.roster import Watcher
 from scrapy_session_filter.saving import Saver
 from scrapy_session_filter.settings import SessionFilterSettings
 from scrapy_session_filter.stores.thread import StoreThread
 from scrapy_session_filter.tracking import SITE
-from scrapy_session_filter.verdict import Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from scrapy import Request, Spider
     from scrapy.crawler import Crawler
     from typing_extensions import Self
 
     from scrapy_session_filter.engines import EngineBinding
     from scrapy_session_filter.pool import SessionPool
-    from scrapy_session_filter.session import Lease, Session
+    from scrapy_session_filter.session import Session
     from scrapy_session_filter.verdict import Verdict
 
 logger = logging.getLogger("scrapy_session_filter")
@@ -44,8 +43,6 @@ RENEW_CLAIMS = 20.0
 """Seconds between two renewals of the claims in the store: a third of their time."""
 WATCH_CLOSING = 0.25
 """Seconds between two looks whether the spider closes: whoever waits must not keep it."""
-MOST_REASONS = 100
-"""Reasons counted by name in the stats; a site could otherwise make ever new ones."""
 ON_THE_WAY = 0.25
 """Seconds within which a request that was handed out to wait has come to where it waits."""
 NUDGE = 0.005
@@ -53,14 +50,6 @@ NUDGE = 0.005
 
 RUNS: weakref.WeakValueDictionary[str, SessionFilterExtension] = weakref.WeakValueDictionary()
 """The extensions of this process by run, so that `report_block` finds a response's own crawl."""
-
-
-class Held(NamedTuple):
-    """A lease with its pool and the request that holds it; one that is lost frees its session."""
-
-    lease: Lease
-    pool: SessionPool
-    request: weakref.ref[Request]
 
 
 class SessionFilterExtension:
@@ -95,7 +84,9 @@ class SessionFilterExtension:
         self.settings = settings
         self.clock = time.monotonic
         self.run = token_hex(6)
-        self.leases: dict[str, Held] = {}
+        self.numbers = Numbers()
+        self.count = self.numbers.count
+        self.leases = HeldLeases(on_lost=partial(self.count, "leases_lost"))
         self.verdicts: dict[
             str, Verdict
         ] = {}  #: judged before the HTTP cache saw the answer, by lease
@@ -104,8 +95,6 @@ class SessionFilterExtension:
         self.judge = settings.make_judge()
         self.binding: EngineBinding = HttpBinding(crawler, settings.first_timeout)
         self._closing = False
-        self._reasons: set[str] = set()
-        self._counts: dict[str, int] = {}
         self._ending: asyncio.Future[None] | None = None
         self._refreshing: asyncio.Future[None] | None = None
         self._nudge: asyncio.TimerHandle | None = None
@@ -177,13 +166,12 @@ class SessionFilterExtension:
             if loop.running:
                 loop.stop()
         self.pools.close()
-        for held in list(self.leases.values()):
-            held.pool.abandon(held.lease)
-        self.leases.clear()
+        self.leases.end_all()
         for pending in (self._nudge, self._refreshing):
             if pending is not None:
                 pending.cancel()
-        self._sum_up()
+        if self.crawler.stats is not None:
+            self.numbers.sum_up(self.crawler.stats, self.pools)
         self._close_store()
 
     def _close_store(self) -> None:
@@ -214,9 +202,14 @@ class SessionFilterExtension:
 
     def _every_interval(self) -> None:
         self._sweep()
-        self._flush_counts()
+        if self.crawler.stats is not None:
+            self.numbers.flush(self.crawler.stats)
         self._saver.save()
         self._check_exhausted()
+
+    def _sweep(self) -> None:
+        if self.crawler.engine is not None:
+            self.leases.sweep(self.crawler.engine.downloader.active)
 
     def _renew_claims(self) -> None:
         self._thread.submit(self._store.renew)
@@ -238,9 +231,11 @@ class SessionFilterExtension:
         if not timeout:
             return
         now = self.clock()
-        asked = [pool for pool in self.pools if now - pool.asked < timeout]
+        asked = [pool for pool in self.pools if now - pool.ledger.asked < timeout]
         for pool in asked:
-            hungry = pool.hungry_since is not None and now - pool.hungry_since > timeout
+            hungry = (
+                pool.ledger.hungry_since is not None and now - pool.ledger.hungry_since > timeout
+            )
             if hungry and not pool.given_up:
                 pool.given_up = True
                 self.count("sites_given_up")
@@ -304,93 +299,6 @@ class SessionFilterExtension:
         pool = self.pools.peek(site)
         if pool is not None and pool.next_chance():
             pool.handed_out = self.clock()
-
-    def hold(self, lease: Lease, pool: SessionPool, request: Request) -> None:
-        """Keep a lease until it is let go, or its request vanishes without an answer."""
-        reference = weakref.ref(request, partial(self._lost, lease.id))
-        self.leases[lease.id] = Held(lease, pool, reference)
-
-    def let_go(self, lease_id: str | None) -> Held | None:
-        """Return a lease that is held, and hold it no longer."""
-        return None if lease_id is None else self.leases.pop(lease_id, None)
-
-    def _sweep(self) -> None:
-        """End leases of requests that have left the downloader past us.
-
-        Where another middleware's process_response raises, no middleware hears of it.
-        """
-        if self.crawler.engine is None:
-            return
-        active = self.crawler.engine.downloader.active
-        for lease_id, held in list(self.leases.items()):
-            if held.request() not in active:
-                self._lost(lease_id, None)
-
-    def _lost(self, lease_id: str, _: object) -> None:
-        held = self.let_go(lease_id)
-        if held is not None:
-            self.count("leases_lost")
-            held.pool.abandon(held.lease)
-
-    # -- numbers ---------------------------------------------------------------------------------
-
-    def count(self, name: str, number: int = 1) -> None:
-        """Count an event; it appears in the crawl's stats, under ``session_filter/``, when saved."""
-        self._counts[name] = self._counts.get(name, 0) + number
-
-    def _flush_counts(self) -> None:
-        """Hand the counts to Scrapy's stats, which would be dear several times a request."""
-        stats = self.crawler.stats
-        if stats is not None:
-            for name, number in self._counts.items():
-                stats.inc_value(f"session_filter/{name}", number)
-        self._counts.clear()
-
-    def count_verdict(self, verdict: Verdict) -> None:
-        """Count a verdict by kind, and what was not a page by vendor and reason, up to a bound."""
-        self.count(f"verdicts/{verdict.kind}")
-        if verdict.kind is Kind.OK:
-            return
-        name = f"{verdict.vendor or 'unnamed'}/{verdict.reason}"
-        if name not in self._reasons:
-            if len(self._reasons) >= MOST_REASONS:
-                name = "other"
-            self._reasons.add(name)
-        self.count(f"{'blocked' if verdict.kind is Kind.BLOCKED else 'reasons'}/{name}")
-
-    def _sum_up(self) -> None:
-        stats = self.crawler.stats
-        if stats is None:
-            return
-        self._flush_counts()
-        live = resting = 0
-        for pool in self.pools:
-            resting += pool.roster.resting
-            live += len(pool.sessions) - pool.roster.resting
-            logger.debug("%s", pool.explain())
-        restored = self.pools.restored
-        for name, value in (
-            ("sessions/live", live),
-            ("sessions/resting", resting),
-            ("sessions/restored", restored.kept),
-            ("in_flight", sum(pool.in_flight for pool in self.pools)),
-        ):
-            stats.set_value(f"session_filter/{name}", value)
-        get = partial(stats.get_value, default=0)
-        logger.info(
-            "%d pages with %d requests: %d blocked, %d throttled, %d proxy errors, %d given up; "
-            "%d sessions live, %d resting, %d retired, %d restored",
-            get("session_filter/verdicts/OK"),
-            get("session_filter/requests"),
-            get("session_filter/verdicts/BLOCKED"),
-            get("session_filter/verdicts/THROTTLED"),
-            get("session_filter/verdicts/PROXY_ERROR"),
-            get("session_filter/gave_up"),
-            live,
-            resting,
-            get("session_filter/sessions/retired"),
-            restored.kept,
-        )
 
 
 def extension_of(crawler: Crawler, component: str) -> SessionFilterExtension:

@@ -40,7 +40,7 @@ class ProxyGate:
 
     def process_request(self, request: Request) -> None:
         """Let a request pass if it carries its session, or was meant to go without one."""
-        held = self._extension.leases.get(lease_of(request) or "")
+        held = self._extension.leases.get(lease_of(request))
         if held is not None:
             if self._extension.binding.carries(request, held.lease.session):
                 return

@@ -117,11 +117,11 @@ class SessionFilterMiddleware:
 
     def _take_over(self, request: Request, track: Track, how: Arrival) -> Track:
         """Undo what an earlier attempt left on the request, and keep what still holds."""
-        held = self._extension.let_go(track.lease)
+        held = self._extension.leases.get(track.lease)
         if held is not None and (how is not Arrival.NEW or held.request() is request):
-            held.pool.abandon(held.lease)  # another middleware sent the request round again
-        elif held is not None:
-            self._extension.leases[held.lease.id] = held  # a copy: the lease is the original's
+            # Another middleware sent the request round again; a mere copy leaves the lease alone.
+            self._extension.leases.let_go(track.lease)
+            held.pool.abandon(held.lease)
         if track.marks is not None:
             self._extension.binding.take_off(request, track.marks)
         strip(request, track)
@@ -236,7 +236,7 @@ class SessionFilterMiddleware:
         if not track.redirect_times:
             track.start = start_of(request)
         track.put_on(request)
-        extension.hold(lease, pool, request)
+        extension.leases.hold(lease, pool, request)
         extension.count("requests")
         logger.debug(
             "%s goes through session %s of %s (%s)", request, session.id, pool.site, lease.why
@@ -247,7 +247,7 @@ class SessionFilterMiddleware:
     async def process_response(self, request: Request, response: Response) -> Response | Request:
         """Judge an answer, report it, and send a blocked page out again on another session."""
         track = Track.of(request)
-        held = self._extension.let_go(track.lease if track else None)
+        held = self._extension.leases.let_go(track.lease if track else None)
         if track is None or held is None:
             return response
         if "cached" in response.flags:
@@ -267,7 +267,7 @@ class SessionFilterMiddleware:
     def process_exception(self, request: Request, exception: Exception) -> Request | None:
         """Judge a failure; those of proxies are tried again here, those of sites by Scrapy."""
         track = Track.of(request)
-        held = self._extension.let_go(track.lease if track else None)
+        held = self._extension.leases.let_go(track.lease if track else None)
         if track is None or held is None:
             return None
         if isinstance(exception, IgnoreRequest):
@@ -281,7 +281,7 @@ class SessionFilterMiddleware:
         self, request: Request, held: Held, verdict: Verdict, *, response: Response | None
     ) -> None:
         extension, lease = self._extension, held.lease
-        extension.count_verdict(verdict)
+        extension.numbers.count_verdict(verdict)
         spared = verdict.is_block and is_robots(request)
         if response is not None and self._judge.is_followed(request, response, verdict):
             held.pool.pause(lease)

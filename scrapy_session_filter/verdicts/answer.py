@@ -11,8 +11,8 @@ from html import unescape
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from scrapy_session_filter.verdicts.decoding import decoded
-from scrapy_session_filter.verdicts.visible import visible_text
+from scrapy_session_filter.verdicts.decoding import DECODED_LIMIT, decoded
+from scrapy_session_filter.verdicts.visible import visible_text, without
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -21,6 +21,7 @@ SHORT = (
     24 * 1024
 )  #: bytes; 95 in 100 block pages are shorter, and three in four ordinary pages longer
 HEAD, TAIL = 24 * 1024, 4 * 1024  #: bytes seen of a longer page
+DEEP = 128 * 1024  #: bytes of a longer page in which styles are skipped
 EDGE = 4 * 1024  #: bytes seen at either end of a longer page with an ordinary status
 #: what most pages come with; they are looked at closely only if they are thin
 ORDINARY = frozenset((200, 404, 410))
@@ -45,7 +46,7 @@ class Answer:
     ``headers`` maps lower-case names to their values. ``url`` is where the answer came from,
     ``redirects`` the URLs that led there, the one asked for first. ``body`` is decoded; None where
     it could not be read. ``proxied`` is None where nobody knows. ``meta`` is the request's, to be
-    read only.
+    read only. ``complete`` is False where ``body`` is only the beginning.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class Answer:
         method: str = "GET",
         proxied: bool | None = None,
         meta: Mapping[str, Any] | None = None,
+        complete: bool = True,
     ) -> None:
         self.status = status
         self.headers: Mapping[str, list[str]] = headers or {}
@@ -70,6 +72,7 @@ class Answer:
         self.method = method
         self.proxied = proxied
         self.meta: Mapping[str, Any] = meta or {}
+        self.complete = complete
 
     @classmethod
     def of(cls, response: Any, request: Any = None, *, body: bytes | None = None) -> Answer:
@@ -83,11 +86,13 @@ class Answer:
         meta = _attribute(request, "meta")
         meta = meta if isinstance(meta, dict) else {}
         redirects = meta.get("redirect_urls")
+        complete = True
         if body is None:
             body = _bytes(_attribute(response, "body"))
             codings = headers.get("content-encoding")
             if codings and body:
                 body = decoded(body, [c.strip() for c in ",".join(codings).lower().split(",")])
+                complete = body is not None and len(body) < DECODED_LIMIT
         status = _attribute(response, "status")
         return cls(
             status if isinstance(status, int) else 0,
@@ -100,6 +105,7 @@ class Answer:
             method=_text(_attribute(request, "method")) or "GET",
             proxied=bool(meta["proxy"]) if "proxy" in meta else None,
             meta=meta,
+            complete=complete,
         )
 
     def header(self, name: str) -> str:
@@ -176,14 +182,15 @@ class Answer:
     def text(self) -> bytes:
         """The window in which markers are looked for, in lower case.
 
-        All of a short page; the head and tail of a longer one; only the edges of one that is long
-        or full of links and has an ordinary status.
+        All of a short page; the head and tail of a longer one, without its styles; only the edges
+        of one that is long or full of links, has a title, and an ordinary status.
         """
         body = self.body or b""
-        if not self.is_short and self.status in ORDINARY:
+        if not self.is_short and self.status in ORDINARY and self.title:
             body = body[:EDGE] + b"\n" + body[max(EDGE, len(body) - EDGE) :]
         elif len(body) > SHORT:
-            body = body[:HEAD] + b"\n" + body[-TAIL:]
+            body = without(body[:DEEP], b"<style", b"</style>")  # some hide behind 100 kB of it
+            body = body[:HEAD] + b"\n" + body[max(HEAD, len(body) - TAIL) :]
         return body.lower()
 
     @cached_property

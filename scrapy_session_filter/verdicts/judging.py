@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -51,10 +52,11 @@ class Judge:
     learns from answers that come with ``seen_by`` what a site's pages look like
     (`verdicts.normal`).
     ``extra_rules`` stand before the built-in rules, ``disabled_rules`` are names of rules to leave
-    out. Raises `ConfigurationError` for statuses or markers that cannot be used.
+    out. Raises `ConfigurationError` for statuses, markers, expectations or rules that cannot be
+    used.
     """
 
-    def __init__(  # noqa: PLR0913 - one for each setting
+    def __init__(
         self,
         *,
         block_statuses: Iterable[int | str] | None = None,
@@ -66,7 +68,7 @@ class Judge:
         disabled_rules: Iterable[str] = (),
     ) -> None:
         self.block_statuses = parse_block_statuses(block_statuses)
-        book = RuleBook((*extra_rules, *RULES), disabled_rules)
+        book = RuleBook(_rules(extra_rules, disabled_rules))
         config = DetectorConfig(book, _markers(block_markers), expect)
         self.book = book
         self.detectors: list[Detector] = [
@@ -237,3 +239,17 @@ def _markers(value: Iterable[bytes]) -> tuple[bytes, ...]:
     if not all(isinstance(marker, bytes) and marker for marker in markers):
         raise ConfigurationError(setting, value, expected)
     return markers
+
+
+def _rules(extra: Iterable[Rule], disabled: Iterable[str]) -> tuple[Rule, ...]:
+    """Return the rules of one crawl: the user's, then the built-in ones, without those left out."""
+    own, skipped = tuple(extra), frozenset(disabled)
+    if not all(isinstance(rule, Rule) for rule in own):
+        setting = "SESSION_FILTER_EXTRA_RULES"
+        raise ConfigurationError(setting, own, "objects of scrapy_session_filter.verdicts.Rule")
+    setting, names = "SESSION_FILTER_DISABLED_RULES", {rule.name for rule in RULES}
+    for name in sorted(skipped - names):
+        alike = get_close_matches(str(name), names, 3)
+        expected = f"names of built-in rules{' such as ' if alike else ''}{', '.join(alike)}"
+        raise ConfigurationError(setting, name, expected)
+    return own + tuple(rule for rule in RULES if rule.name not in skipped)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 #: bytes searched at either end of a thin page with an ordinary status: half of the thin pages are
 #: shorter, and in a longer one the challenge stands at the beginning or the end
-_OPENING, _ENDING = 6 * 1024, 3 * 1024
+_OPENING, _ENDING = 4 * 1024, 3 * 1024
 
 
 class Where(Enum):
@@ -95,14 +95,10 @@ class Rule:
 
 
 class RuleBook:
-    """Rules in order of precedence, indexed by where they look.
+    """Rules in order of precedence, indexed by where they look."""
 
-    ``disabled`` names rules to leave out; an unknown name is kept silent, since rules come and go.
-    """
-
-    def __init__(self, rules: Iterable[Rule], disabled: Iterable[str] = ()) -> None:
-        skipped = frozenset(disabled)
-        self.rules = tuple(rule for rule in rules if rule.name not in skipped)
+    def __init__(self, rules: Iterable[Rule]) -> None:
+        self.rules = tuple(rules)
         ranked = list(enumerate(self.rules))
         self.verdicts = [rule.verdict for rule in self.rules]
         self.by = {where: [(n, r) for n, r in ranked if r.where is where] for where in Where}
@@ -154,5 +150,11 @@ class RuleBook:
         return self.rules[n].strength is Strength.STRONG
 
     def holding(self, ranks: Iterable[int], answer: Answer) -> Iterator[int]:
-        """Yield those of the ranks whose gate lets the answer through."""
-        return (n for n in ranks if self.rules[n].gate(answer))
+        """Yield those of the ranks whose gate lets the answer through; each gate is asked once."""
+        asked: dict[Callable[[Answer], bool], bool] = {}
+        for n in ranks:
+            gate = self.rules[n].gate
+            if gate not in asked:
+                asked[gate] = gate(answer)
+            if asked[gate]:
+                yield n

@@ -11,19 +11,19 @@ def visible_text(page: bytes, enough: int) -> bytes:
     Stops soon after ``enough`` bytes. A page of very many tags counts as full of text.
     """
     for opening, closing in _UNSEEN:
-        page = _without(page, opening, closing)
-    pieces = page.split(b"<", _TAGS_LIMIT)
-    if len(pieces) > _TAGS_LIMIT:
-        return b"." * enough
+        page = without(page, opening, closing)
+    body = page.find(b"<body")
+    pieces = page[max(0, body) :].split(b"<", _TAGS_LIMIT)
+    filler = b"." * enough if len(pieces) > _TAGS_LIMIT else b""
     seen, length = [], 0
-    for piece in pieces:
+    for piece in pieces[:_TAGS_LIMIT]:
         text = piece[piece.find(b">") + 1 :].strip()
         if text:
             seen.append(text)
             length += len(text)
             if length > enough:
                 break
-    return b" ".join(seen)[: 2 * enough]
+    return b" ".join((*seen, filler))[: 2 * enough]
 
 
 _UNSEEN = (
@@ -34,7 +34,7 @@ _UNSEEN = (
 )
 
 
-def _without(page: bytes, opening: bytes, closing: bytes) -> bytes:
+def without(page: bytes, opening: bytes, closing: bytes) -> bytes:
     """Cut out everything between an opening and its closing, or the end."""
     kept, at, start = [], 0, page.find(opening)
     while start >= 0:

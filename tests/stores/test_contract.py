@@ -359,9 +359,12 @@ def test_several_sessions_on_one_exit_come_together(place: Place) -> None:
     store.apply(Batch("a", [row(1, exit_="p"), row(2, exit_="p"), row(3, exit_="q")]))
     store.close()
     store = place.open()
-    claim = store.claim(SITE, [], most=1)
-    assert claim.exits == {"p"}
-    assert by_id(claim.rows) == [row(1, exit_="p"), row(2, exit_="p")]
+    claims = [store.claim(SITE, [], most=1) for _ in range(2)]
+    found = {claim.exits.pop(): by_id(claim.rows) for claim in claims}
+    assert found == {
+        "p": [row(1, exit_="p"), row(2, exit_="p")],
+        "q": [row(3, exit_="q")],
+    }
 
 
 def test_nothing_is_lost_to_a_lone_owner(place: Place) -> None:
@@ -497,12 +500,17 @@ def test_changes_of_a_former_owner_are_refused(shared_place: Place) -> None:
     one, two = shared_place.open(), shared_place.open()
     one.apply(Batch("a", [row(1), row(2), row(3)]))
     shared_place.wait(CLAIM_SECONDS + 1)
-    assert two.claim(SITE, [], most=2).exits == exits(1, 2)
-    two.apply(Batch("b", [row(1, uses=50)]))
-    one.apply(Batch("c", [row(1, uses=7), row(3, uses=7)], removed=[(SITE, row(2)["id"])]))
-    assert ordered(one) == [row(1, uses=50), row(2), row(3, uses=7)]
+    changed, untouched = two.claim(SITE, [], most=2).rows
+    (left,) = {1, 2, 3} - {changed["uses"], untouched["uses"]}
+    two.apply(Batch("b", [{**changed, "oks": 50}]))
+    one.apply(
+        Batch("c", [{**changed, "oks": 7}, row(left, oks=7)], removed=[(SITE, untouched["id"])])
+    )
+    assert ordered(one) == by_id([{**changed, "oks": 50}, untouched, row(left, oks=7)])
     assert one.refused == 2
     assert two.refused == 0
+    assert one.renew() == {SITE: {changed["exit"], untouched["exit"]}}
+    assert two.claim(SITE, []).exits == set()
 
 
 def test_changes_of_a_former_owner_stay_refused(shared_place: Place) -> None:
