@@ -158,13 +158,17 @@ def counted_stats() -> Iterator[str]:
     """Names that the package counts or sets, as patterns: what is put in at run time is a star."""
     for path in PACKAGE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if (
-                isinstance(node, ast.Call)
-                and isinstance(node.func, ast.Attribute)
-                and node.func.attr in ("count", "set_value", "inc_value")
-                and isinstance(node.args[0] if node.args else None, (ast.Constant, ast.JoinedStr))
-            ):
-                yield from _patterns(node.args[0])
+            if not isinstance(node, ast.Call):
+                continue
+            function, arguments = node.func, node.args
+            if isinstance(function, ast.Name) and function.id == "partial":
+                function, arguments = arguments[0], arguments[1:]
+            counts = isinstance(function, ast.Attribute) and function.attr in _COUNTING
+            if counts and arguments:
+                yield from _patterns(arguments[0])
+
+
+_COUNTING = ("count", "set_value", "inc_value")
 
 
 def _patterns(node: ast.expr) -> list[str]:
