@@ -42,7 +42,8 @@ if TYPE_CHECKING:
     from scrapy.http import Response
     from typing_extensions import Self
 
-    from scrapy_session_filter.extension import Held, SessionFilterExtension
+    from scrapy_session_filter.extension import SessionFilterExtension
+    from scrapy_session_filter.leases import Held
     from scrapy_session_filter.pool import SessionPool
     from scrapy_session_filter.session import Lease
     from scrapy_session_filter.verdict import Verdict
