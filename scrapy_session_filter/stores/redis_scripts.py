@@ -49,6 +49,14 @@ local function split(claim)
 end
 local function held_by(owner, site) return P .. 'h:' .. owner .. ':' .. site end
 local function hold(site, exit, token)
+  local claim = redis.call('HGET', P .. 'c:' .. site, exit)
+  if claim then
+    local _, owner = split(claim)
+    if owner ~= '' and owner ~= me and redis.call('SREM', held_by(owner, site), exit) == 1
+        and redis.call('ZSCORE', P .. 'owners', owner) then
+      redis.call('SADD', P .. 'robbed', owner)
+    end
+  end
   redis.call('HSET', P .. 'c:' .. site, exit, token .. ' ' .. me)
   redis.call('SADD', held_by(me, site), exit)
   redis.call('SADD', P .. 'u:' .. site, me)
@@ -104,7 +112,10 @@ for _, owner in ipairs(redis.call('SMEMBERS', P .. 'u:' .. site)) do
     local gone = redis.call('SPOP', held_by(owner, site), budget)
     budget = budget - #gone
     for _, exit in ipairs(gone) do
-      free_up(site, exit, (split(redis.call('HGET', claims, exit))))
+      local claim = redis.call('HGET', claims, exit)
+      local token, holder = '', ''
+      if claim then token, holder = split(claim) end
+      if holder == owner then free_up(site, exit, token) end
     end
     if redis.call('ZSCORE', P .. 'owners', owner) then
       redis.call('SADD', P .. 'robbed', owner)
