@@ -11,7 +11,7 @@ import math
 import re
 import secrets
 import string
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
@@ -31,8 +31,10 @@ _ID = re.compile(r"[a-z0-9]{12}\Z")
 _COUNT_LIMIT = 2**53  # what JSON readers keep exact
 _HEADER_LIMIT = 1024  # characters; longer ones are not a browser's
 _FIELDS = frozenset(
-    ("id", "site", "exit", "proxy", "headers", "born", "used", "uses", "oks", "blocks", "errors")
-    + ("rest", "cookies", "learnt", "engine")
+    {
+        *("id", "site", "exit", "proxy", "headers", "born", "used", "rest"),
+        *("uses", "oks", "blocks", "errors", "cookies", "learnt", "engine"),
+    }
 )
 
 
@@ -54,9 +56,10 @@ class Session:
     """One visitor as a site sees it: proxy, header set and cookies, under one id.
 
     ``endpoint`` is None for a session without a proxy. ``uses`` counts the requests given to the
-    session, those in flight included; ``oks``, ``blocks`` and ``errors`` their verdicts (a burst of
-    blocks counts once). ``wake`` is when a resting session may work again. ``blamed`` is when a
+    session, those in flight included; ``oks`` and ``blocks`` their verdicts (a burst of blocks counts
+    once). ``wake`` is when a resting session may work again. ``blamed`` is when a
     penalty last fell: an answer to a request sent before that belongs to the same burst.
+    ``errors`` counts the failures of proxy or site in a row.
     ``cookies``, ``engine`` and ``learnt`` are saved with the session and owned by the engine
     bindings and the policy; ``memo`` is the policy's own working record and is not saved.
     """
@@ -81,7 +84,7 @@ class Session:
     learnt: Any = None
     memo: Any = None
     extra: dict[str, Any] | None = None  #: fields of a newer release, kept as they are
-    changed: bool = False  #: since it was last handed to the store
+    ready: bool = False  #: can take a request now, as the pool last found
 
     @property
     def proven(self) -> bool:
@@ -214,7 +217,7 @@ class Lease:
     why: str
     tag: Any = None
     ended: bool = False
-    hops: int = field(default=0)  #: redirects followed under this lease's use
+    counts: bool = True  #: false for the next hop of a redirect: its use was counted already
 
     @property
     def site(self) -> str:
@@ -222,7 +225,7 @@ class Lease:
         return self.session.site
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Outcome:
     """What came of a lease, as the policy sees it.
 
@@ -230,6 +233,7 @@ class Outcome:
     that and the lease) and how long the site took. ``stale`` marks an answer to a request sent
     before the session's last penalty: one more of the same burst, or a success that says nothing
     about now. ``site_down`` is set while the site as a whole fails: nobody is to blame.
+    ``others_pass`` says that another session got through since this one last did.
     """
 
     verdict: Verdict
@@ -238,3 +242,4 @@ class Outcome:
     latency: float
     stale: bool = False
     site_down: bool = False
+    others_pass: bool = False

@@ -114,7 +114,7 @@ class SessionStore(ABC):
         Their sessions belong to another owner now: changes to them are no longer written.
         """
 
-    def surplus(self, site: str) -> int:  # noqa: ARG002 - a store of one process has none
+    def surplus(self, site: str) -> int:
         """Return how many exits of a site to give back so that owners that came short get theirs.
 
         0 where nobody is short or this owner holds no more than an equal part.
