@@ -18,6 +18,7 @@ from scrapy.utils.asyncio import create_looping_call
 
 from scrapy_session_filter.engines import HttpBinding
 from scrapy_session_filter.exceptions import ConfigurationError
+from scrapy_session_filter.judging import AnswerJudge
 from scrapy_session_filter.pools import SitePools
 from scrapy_session_filter.roster import Watcher
 from scrapy_session_filter.saving import Saver
@@ -102,6 +103,7 @@ class SessionFilterExtension:
         self.waiting = 0  #: requests that wait for a session in the middleware
         self.most_waiting = max(1, crawler.settings.getint("CONCURRENT_REQUESTS") // 8)
         self.judge = settings.make_judge()
+        self.answers = AnswerJudge(crawler, self)
         self.binding: EngineBinding = HttpBinding(crawler, settings.first_timeout)
         self._closing = False
         self._reasons: set[str] = set()
@@ -326,6 +328,7 @@ class SessionFilterExtension:
 
     def _lost(self, lease_id: str, _: object) -> None:
         held = self.let_go(lease_id)
+        self.verdicts.pop(lease_id, None)
         if held is not None:
             self.count("leases_lost")
             held.pool.abandon(held.lease)
