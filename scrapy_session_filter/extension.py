@@ -8,7 +8,6 @@ import logging
 import random
 import time
 import weakref
-from functools import partial
 from secrets import token_hex
 from typing import TYPE_CHECKING
 
@@ -18,6 +17,7 @@ from scrapy.utils.asyncio import create_looping_call
 
 from scrapy_session_filter.engines import HttpBinding
 from scrapy_session_filter.exceptions import ConfigurationError
+from scrapy_session_filter.judging import AnswerJudge
 from scrapy_session_filter.leases import HeldLeases
 from scrapy_session_filter.numbers import Numbers
 from scrapy_session_filter.pools import SitePools
@@ -86,13 +86,14 @@ class SessionFilterExtension:
         self.run = token_hex(6)
         self.numbers = Numbers()
         self.count = self.numbers.count
-        self.leases = HeldLeases(on_lost=partial(self.count, "leases_lost"))
+        self.leases = HeldLeases(self._on_lost)
         self.verdicts: dict[
             str, Verdict
         ] = {}  #: judged before the HTTP cache saw the answer, by lease
         self.waiting = 0  #: requests that wait for a session in the middleware
         self.most_waiting = max(1, crawler.settings.getint("CONCURRENT_REQUESTS") // 8)
         self.judge = settings.make_judge()
+        self.answers = AnswerJudge(crawler, self)
         self.binding: EngineBinding = HttpBinding(crawler, settings.first_timeout)
         self._closing = False
         self._ending: asyncio.Future[None] | None = None
@@ -206,6 +207,10 @@ class SessionFilterExtension:
             self.numbers.flush(self.crawler.stats)
         self._saver.save()
         self._check_exhausted()
+
+    def _on_lost(self, lease_id: str) -> None:
+        self.count("leases_lost")
+        self.verdicts.pop(lease_id, None)
 
     def _sweep(self) -> None:
         if self.crawler.engine is not None:

@@ -24,9 +24,9 @@ class Held(NamedTuple):
 
 
 class HeldLeases:
-    """Leases by id; ``on_lost`` hears of those whose request vanished without an answer."""
+    """Leases by id; ``on_lost`` is told the id of one whose request vanished without an answer."""
 
-    def __init__(self, on_lost: Callable[[], None]) -> None:
+    def __init__(self, on_lost: Callable[[str], None]) -> None:
         self._held: dict[str, Held] = {}
         self._on_lost = on_lost
 
@@ -67,5 +67,5 @@ class HeldLeases:
     def _lost(self, lease_id: str, _: object) -> None:
         held = self._held.pop(lease_id, None)
         if held is not None:
-            self._on_lost()
+            self._on_lost(lease_id)
             held.pool.abandon(held.lease)

@@ -19,7 +19,6 @@ from scrapy.utils.httpobj import urlparse_cached
 from scrapy_session_filter.attempts import again, may_try_again, report_block, start_of
 from scrapy_session_filter.exceptions import SessionFilterSessionGone
 from scrapy_session_filter.extension import extension_of
-from scrapy_session_filter.judging import AnswerJudge
 from scrapy_session_filter.refusals import IgnoredGiveUp, IgnoredRefused, IgnoredSessionGone
 from scrapy_session_filter.tracking import (
     LET_PASS,
@@ -42,7 +41,8 @@ if TYPE_CHECKING:
     from scrapy.http import Response
     from typing_extensions import Self
 
-    from scrapy_session_filter.extension import Held, SessionFilterExtension
+    from scrapy_session_filter.extension import SessionFilterExtension
+    from scrapy_session_filter.leases import Held
     from scrapy_session_filter.pool import SessionPool
     from scrapy_session_filter.session import Lease
     from scrapy_session_filter.verdict import Verdict
@@ -74,7 +74,7 @@ class SessionFilterMiddleware:
         self._crawler = crawler
         self._extension = extension
         self._settings = extension.settings
-        self._judge = AnswerJudge(crawler, extension)
+        self._judge = extension.answers
 
     # -- requests --------------------------------------------------------------------------------
 
@@ -236,6 +236,7 @@ class SessionFilterMiddleware:
         if not track.redirect_times:
             track.start = start_of(request)
         track.put_on(request)
+        request.meta.pop("download_latency", None)  # of an earlier attempt
         extension.leases.hold(lease, pool, request)
         extension.count("requests")
         logger.debug(

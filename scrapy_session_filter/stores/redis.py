@@ -20,7 +20,8 @@ from scrapy_session_filter.stores.base import (
     Claim,
     SessionStore,
 )
-from scrapy_session_filter.stores.redis_batch import Part, parts
+from scrapy_session_filter.stores.codec import no_collections
+from scrapy_session_filter.stores.redis_batch import APPLY, Part, parts
 from scrapy_session_filter.stores.redis_link import Link
 from scrapy_session_filter.stores.redis_read import decoded, intact, text
 
@@ -109,7 +110,8 @@ class RedisStore(SessionStore):
     def claim(self, site: str, offered: Collection[str], most: int | None = None) -> Claim:
         """Claim a fair share of a site's free exits; junk on them is left out."""
         token, granted, ids = self._grant(site, list(dict.fromkeys(offered)), most)
-        rows = list(self._rows_of(site, ids, granted))
+        with no_collections():
+            rows = list(self._rows_of(site, ids, granted))
         for row in rows:
             self._note_exit(row)
         self._unclear.discard(site)
@@ -251,9 +253,9 @@ class RedisStore(SessionStore):
         again = site in self._unclear
         self._unclear.add(site)
         while True:
-            barred = [*self._lost.get(site, ()), *granted]
+            barred = [*self._lost.get(site, ())]
             if again:
-                barred += self._held.get(site, ())
+                barred += (*self._held.get(site, ()), *granted)
             said = self._run(
                 scripts.CLAIM, site, wanted, _GRANT, int(again), len(barred), *barred, *offered
             )
@@ -303,7 +305,7 @@ class RedisStore(SessionStore):
             self._exits[str(row.get("site")), str(row.get("id"))] = str(row.get("exit"))
 
     def _apply(self, part: Part) -> None:
-        said = self._run(scripts.APPLY, part.id, MAX_SESSIONS, *part.values)
+        said = self._run(APPLY, part.id, MAX_SESSIONS, *part.values)
         if said[0] == b"done":
             # The reply to the first time was lost. What was claimed then carries this token; where
             # it was refused, the server knows another token and goes on refusing.

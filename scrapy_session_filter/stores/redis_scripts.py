@@ -27,7 +27,7 @@ key              type        holds
 
 from __future__ import annotations
 
-_PRELUDE = """
+PRELUDE = """
 local P, me = KEYS[1] .. ':', ARGV[2]
 if redis.call('HGET', P .. 'meta', 'epoch') ~= ARGV[1] then return {'wiped'} end
 local time = redis.call('TIME')
@@ -49,6 +49,14 @@ local function split(claim)
 end
 local function held_by(owner, site) return P .. 'h:' .. owner .. ':' .. site end
 local function hold(site, exit, token)
+  local claim = redis.call('HGET', P .. 'c:' .. site, exit)
+  if claim then
+    local _, owner = split(claim)
+    if owner ~= '' and owner ~= me and redis.call('SREM', held_by(owner, site), exit) == 1
+        and redis.call('ZSCORE', P .. 'owners', owner) then
+      redis.call('SADD', P .. 'robbed', owner)
+    end
+  end
   redis.call('HSET', P .. 'c:' .. site, exit, token .. ' ' .. me)
   redis.call('SADD', held_by(me, site), exit)
   redis.call('SADD', P .. 'u:' .. site, me)
@@ -81,6 +89,7 @@ local function users(site)
   return count
 end
 """
+"""What each script begins with; it needs (epoch, owner, seconds that a claim holds, ...)."""
 
 JOIN = """
 local P = KEYS[1] .. ':'
@@ -91,7 +100,7 @@ return redis.call('HMGET', P .. 'meta', 'version', 'epoch')
 """(a new epoch, schema version) -> version and epoch that hold. Needs no prelude."""
 
 CLAIM = (
-    _PRELUDE
+    PRELUDE
     + """
 local site, most, cap, again = ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7] == '1'
 if redis.call('SISMEMBER', P .. 'robbed', me) == 1 then return {'robbed'} end
@@ -103,7 +112,10 @@ for _, owner in ipairs(redis.call('SMEMBERS', P .. 'u:' .. site)) do
     local gone = redis.call('SPOP', held_by(owner, site), budget)
     budget = budget - #gone
     for _, exit in ipairs(gone) do
-      free_up(site, exit, (split(redis.call('HGET', claims, exit))))
+      local claim = redis.call('HGET', claims, exit)
+      local token, holder = '', ''
+      if claim then token, holder = split(claim) end
+      if holder == owner then free_up(site, exit, token) end
     end
     if redis.call('ZSCORE', P .. 'owners', owner) then
       redis.call('SADD', P .. 'robbed', owner)
@@ -175,7 +187,7 @@ are dead owners' claims left to clear; or ``robbed``: find out about losses firs
 """
 
 RENEW = (
-    _PRELUDE
+    PRELUDE
     + """
 local unknown = redis.call('ZSCORE', P .. 'owners', me) == false
 stay()
@@ -185,7 +197,7 @@ return {redis.call('SREM', P .. 'robbed', me) == 1 or unknown and 1 or 0}
 """(epoch, owner, seconds) -> 1 if an exit may have been lost."""
 
 RELEASE = (
-    _PRELUDE
+    PRELUDE
     + """
 local site = ARGV[4]
 for i = 5, #ARGV do
@@ -206,7 +218,7 @@ return {1}
 """(epoch, owner, seconds, site, exits...)"""
 
 KEEP = (
-    _PRELUDE
+    PRELUDE
     + """
 local site, lost = ARGV[4], {}
 for i = 5, #ARGV, 2 do
@@ -224,7 +236,7 @@ is held again.
 """
 
 LEAVE = (
-    _PRELUDE
+    PRELUDE
     + """
 redis.call('ZREM', P .. 'owners', me)
 redis.call('SREM', P .. 'robbed', me)
@@ -235,7 +247,7 @@ return {1}
 """(epoch, owner): whoever is not among the owners claims nothing."""
 
 SURPLUS = (
-    _PRELUDE
+    PRELUDE
     + """
 local site, held, short = ARGV[4], tonumber(ARGV[5]), 0
 local wants = redis.call('HGETALL', P .. 'w:' .. site)
@@ -248,125 +260,3 @@ return {math.max(0, math.min(short, held - math.ceil(known(site) / users(site)))
 """
 )
 """(epoch, owner, seconds, site, number held) -> how many to give back."""
-
-APPLY = (
-    _PRELUDE
-    + """
-local batch, limit = ARGV[4], tonumber(ARGV[5])
-for _, done in ipairs(redis.call('LRANGE', P .. 'b:' .. me, 0, -1)) do
-  local token, id = split(done)
-  if id == batch then return {'done', tonumber(token)} end
-end
-local token, taken, gone, refused, full = 0, {}, {}, 0, 0
-local function take(site, exit)
-  if token == 0 then
-    token = redis.call('HINCRBY', P .. 'meta', 'token', 1)
-    stay()
-  end
-  hold(site, exit, token)
-  taken[#taken + 1] = site
-  taken[#taken + 1] = exit
-end
-local function admits(site, exit, mine)
-  local claim = redis.call('HGET', P .. 'c:' .. site, exit)
-  local held, owner = false, ''
-  if claim then held, owner = split(claim) end
-  if mine ~= '' then return held == mine end
-  return owner == '' or owner == me or not live(owner)
-end
-local function unlink(site, id, exit)
-  local left = {}
-  for other in string.gmatch(redis.call('HGET', P .. 'e:' .. site, exit) or '', '[^%z]+') do
-    if other ~= id then left[#left + 1] = other end
-  end
-  if #left > 0 then redis.call('HSET', P .. 'e:' .. site, exit, table.concat(left, '\\0'))
-  else
-    redis.call('HDEL', P .. 'e:' .. site, exit)
-    redis.call('SREM', P .. 'f:' .. site, exit)
-  end
-end
-local function link(site, id, exit)
-  local ids = redis.call('HGET', P .. 'e:' .. site, exit)
-  redis.call('HSET', P .. 'e:' .. site, exit, ids and ids .. '\\0' .. id or id)
-  local claim = redis.call('HGET', P .. 'c:' .. site, exit)
-  local owner = ''
-  if claim then claim, owner = split(claim) end
-  if owner == '' then redis.call('SADD', P .. 'f:' .. site, exit) end
-end
-local put = {}
-function put.session(site, id, exit, mine, row)
-  local sessions, before = P .. 's:' .. site, redis.call('HGET', P .. 'x:' .. site, id)
-  if redis.call('ZSCORE', P .. 'gone:' .. site, id) or not admits(site, exit, mine) then
-    refused = refused + 1
-    return
-  end
-  if not before then
-    if tonumber(redis.call('HGET', P .. 'meta', 'sessions') or 0) >= limit then
-      full = full + 1
-      return
-    end
-    redis.call('HINCRBY', P .. 'meta', 'sessions', 1)
-    redis.call('SADD', P .. 'sites', site)
-  end
-  redis.call('HSET', sessions, id, row)
-  redis.call('HSET', P .. 'x:' .. site, id, exit)
-  if before ~= exit then
-    if before then unlink(site, id, before) end
-    link(site, id, exit)
-  end
-  if mine == '' then take(site, exit) end
-end
-function put.removal(site, id, mine)
-  local exit = redis.call('HGET', P .. 'x:' .. site, id)
-  if exit then
-    if not admits(site, exit, mine) then
-      refused = refused + 1
-      return
-    end
-    redis.call('HDEL', P .. 's:' .. site, id)
-    redis.call('HDEL', P .. 'x:' .. site, id)
-    redis.call('HINCRBY', P .. 'meta', 'sessions', -1)
-    unlink(site, id, exit)
-    if exit == id then
-      redis.call('HDEL', P .. 'c:' .. site, exit)
-      redis.call('SREM', held_by(me, site), exit)
-    end
-  end
-  gone[#gone + 1] = site
-  gone[#gone + 1] = id
-  redis.call('ZADD', P .. 'gone:' .. site, now, id)
-  redis.call('ZREMRANGEBYSCORE', P .. 'gone:' .. site, '-inf', now - 86400)
-end
-function put.site(site, tokens, ...)
-  local values = {...}
-  local speaks = tonumber(tokens) == 0
-  for i = 1, 2 * tokens, 2 do speaks = speaks or admits(site, values[i], values[i + 1]) end
-  if not speaks then
-    refused = refused + 1
-    return
-  end
-  redis.call('SADD', P .. 'sites', site)
-  for i = 2 * tokens + 1, #values, 2 do
-    if values[i + 1] == '' then redis.call('HDEL', P .. 't:' .. site, values[i])
-    else redis.call('HSET', P .. 't:' .. site, values[i], values[i + 1]) end
-  end
-end
-function put.endpoint(key, value)
-  redis.call('HSET', P .. 'endpoints', key, value)
-end
-local at = 6
-while at <= #ARGV do
-  local count = tonumber(ARGV[at + 1])
-  put[ARGV[at]](unpack(ARGV, at + 2, at + 1 + count))
-  at = at + 2 + count
-end
-redis.call('LPUSH', P .. 'b:' .. me, token .. ' ' .. batch)
-redis.call('LTRIM', P .. 'b:' .. me, 0, 63)
-redis.call('EXPIRE', P .. 'b:' .. me, 86400)
-return {'new', token, refused, full, taken, gone}
-"""
-)
-"""(epoch, owner, seconds, batch id, most sessions, then changes: name, number of values, values) ->
-whether it is new, the token of what was claimed with it, numbers refused and too many, and what was
-claimed (site, exit, site, exit) and removed (site, id, site, id).
-"""

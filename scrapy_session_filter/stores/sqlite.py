@@ -20,11 +20,12 @@ from scrapy_session_filter.stores.base import (
     Claim,
     SessionStore,
 )
+from scrapy_session_filter.stores.codec import no_collections
 from scrapy_session_filter.stores.forks import survive_forks
 from scrapy_session_filter.stores.owners import Owners
 from scrapy_session_filter.stores.sqlite_batch import write_batch
 from scrapy_session_filter.stores.sqlite_claims import Claims
-from scrapy_session_filter.stores.sqlite_read import intact, no_collections, read_states
+from scrapy_session_filter.stores.sqlite_read import intact, read_states
 from scrapy_session_filter.stores.sqlite_schema import DAMAGE, refuse_newer
 from scrapy_session_filter.stores.sqlite_start import clean_start, prepare
 

@@ -154,6 +154,11 @@ class Claims:
         self._stay(db)
         token = _next_token(db)
         for site, exits in taken.items():
+            db.executemany(
+                "UPDATE owners SET robbed = 1 WHERE id ="
+                " (SELECT owner FROM claims WHERE site = ? AND exit = ?)",
+                ((site, exit_) for exit_ in exits),
+            )
             self._write(db, site, exits, token)
         return token
 

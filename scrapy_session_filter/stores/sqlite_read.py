@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gc
 import logging
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from scrapy_session_filter.stores.base import MAX_ROW_BYTES
@@ -12,7 +10,6 @@ from scrapy_session_filter.stores.codec import decode_all, decode_own, is_intact
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterator
 
     from scrapy_session_filter.session import Row
 
@@ -45,15 +42,3 @@ def intact(found: list[tuple[int, str, str, str, bytes, bytes]]) -> list[Row]:
     if len(rows) < len(found):
         logger.warning("%d saved sessions are damaged and left out", len(found) - len(rows))
     return rows
-
-
-@contextmanager
-def no_collections() -> Iterator[None]:
-    """Keep the garbage collector from looking through all rows again and again as they come in."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()

@@ -22,7 +22,7 @@ from scrapy_session_filter.verdicts.expect import ExpectDetector
 from scrapy_session_filter.verdicts.lookalikes import PAGES, PROXIES
 from scrapy_session_filter.verdicts.normal import Normal
 from scrapy_session_filter.verdicts.retry_after import parse_retry_after
-from scrapy_session_filter.verdicts.rules import Rule, RuleBook
+from scrapy_session_filter.verdicts.rules import Rule, RuleBook, Where
 from scrapy_session_filter.verdicts.sites import SITES
 from scrapy_session_filter.verdicts.statuses import by_status, parse_block_statuses
 from scrapy_session_filter.verdicts.titles import TITLES
@@ -244,12 +244,20 @@ def _markers(value: Iterable[bytes]) -> tuple[bytes, ...]:
 def _rules(extra: Iterable[Rule], disabled: Iterable[str]) -> tuple[Rule, ...]:
     """Return the rules of one crawl: the user's, then the built-in ones, without those left out."""
     own, skipped = tuple(extra), frozenset(disabled)
-    if not all(isinstance(rule, Rule) for rule in own):
-        setting = "SESSION_FILTER_EXTRA_RULES"
-        raise ConfigurationError(setting, own, "objects of scrapy_session_filter.verdicts.Rule")
+    for rule in own:
+        if not isinstance(rule, Rule) or not rule.literal or not _is_readable(rule):
+            setting = "SESSION_FILTER_EXTRA_RULES"
+            expected = (
+                "scrapy_session_filter.verdicts.Rule with a literal (for a status: its digits)"
+            )
+            raise ConfigurationError(setting, rule, expected)
     setting, names = "SESSION_FILTER_DISABLED_RULES", {rule.name for rule in RULES}
     for name in sorted(skipped - names):
         alike = get_close_matches(str(name), names, 3)
         expected = f"names of built-in rules{' such as ' if alike else ''}{', '.join(alike)}"
         raise ConfigurationError(setting, name, expected)
     return own + tuple(rule for rule in RULES if rule.name not in skipped)
+
+
+def _is_readable(rule: Rule) -> bool:
+    return rule.where is not Where.STATUS or rule.literal.isdecimal()

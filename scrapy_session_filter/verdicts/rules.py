@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from scrapy_session_filter.verdicts.answer import Answer
 
 
-#: bytes searched at either end of a thin page with an ordinary status: half of the thin pages are
-#: shorter, and in a longer one the challenge stands at the beginning or the end
+#: bytes searched at either end of a thin page: half of the thin pages are shorter, and in a longer
+#: one the challenge stands at the beginning or the end; more of one whose status is not ordinary
 _OPENING, _ENDING = 4 * 1024, 3 * 1024
 
 
@@ -133,8 +133,9 @@ class RuleBook:
         found = [n for literal, n in self.code if literal in text]
         if found or answer.is_ordinary:
             return self._ranked(found, answer)
-        if answer.status in ORDINARY and len(text) > _OPENING + _ENDING:
-            text = text[:_OPENING] + b"\n" + text[-_ENDING:]
+        opening = _OPENING if answer.status in ORDINARY else 3 * _OPENING
+        if len(text) > opening + _ENDING:
+            text = text[:opening] + b"\n" + text[-_ENDING:]
         found = self.body.find(text) + self.prose.find(answer.prose.encode())
         return self._ranked(found, answer)
 

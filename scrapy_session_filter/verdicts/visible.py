@@ -6,14 +6,15 @@ _TAGS_LIMIT = 1500  # more tags than any page has that is nothing but a block
 
 
 def visible_text(page: bytes, enough: int) -> bytes:
-    """Return the text of a lower-case page outside tags, comments, scripts, styles and the title.
+    """Return the text of a lower-case page's body outside tags, comments, scripts and styles.
 
     Stops soon after ``enough`` bytes. A page of very many tags counts as full of text.
     """
+    body = page.find(b"<body")
+    page = page[body:] if body >= 0 else without(page, b"<title", b"</title>")
     for opening, closing in _UNSEEN:
         page = without(page, opening, closing)
-    body = page.find(b"<body")
-    pieces = page[max(0, body) :].split(b"<", _TAGS_LIMIT)
+    pieces = page.split(b"<", _TAGS_LIMIT)
     filler = b"." * enough if len(pieces) > _TAGS_LIMIT else b""
     seen, length = [], 0
     for piece in pieces[:_TAGS_LIMIT]:
@@ -30,7 +31,6 @@ _UNSEEN = (
     (b"<!--", b"-->"),
     (b"<script", b"</script>"),
     (b"<style", b"</style>"),
-    (b"<title", b"</title>"),
 )
 
 

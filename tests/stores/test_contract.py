@@ -528,6 +528,35 @@ def test_changes_of_a_former_owner_stay_refused(shared_place: Place) -> None:
     assert one.refused == 4
 
 
+def test_a_save_takes_over_what_ran_out(shared_place: Place) -> None:
+    """A session made on an exit whose claim ran out takes it; the former owner is told."""
+    one, two, three = (shared_place.open() for _ in range(3))
+    one.apply(Batch("a", [row(1, exit_="p"), row(2)]))
+    shared_place.wait(CLAIM_SECONDS + 1)
+    two.apply(Batch("b", [row(3, exit_="p")]))
+    assert three.claim(SITE, ["p"]).exits == exits(2)
+    one.apply(Batch("c", [row(1, exit_="p", oks=7)]))
+    assert one.refused == 1
+    assert one.renew() == {SITE: {"p", *exits(2)}}
+    assert two.renew() == {}
+    two.apply(Batch("d", [row(3, exit_="p", oks=5)]))
+    assert two.refused == 0
+
+
+def test_the_dead_leave_others_alone(shared_place: Place) -> None:
+    """Clearing up after an owner that is gone touches nothing that has a new owner."""
+    one, two, three = (shared_place.open() for _ in range(3))
+    one.apply(Batch("a", [row(1), row(2)], removed=[]))
+    one.apply(Batch("b", removed=[(SITE, row(2)["id"])]))
+    shared_place.wait(CLAIM_SECONDS + 1)
+    two.apply(Batch("c", [row(4, exit_=row(1)["exit"])]))
+    one.close()
+    assert three.claim(SITE, []).exits == set()
+    assert two.renew() == {}
+    two.close()
+    assert three.claim(SITE, []).exits == exits(1)
+
+
 def test_what_was_learnt_of_a_lost_site_is_refused(shared_place: Place) -> None:
     """Who lost all exits of a site no longer speaks for it."""
     one, two = shared_place.open(), shared_place.open()

@@ -107,6 +107,8 @@ def test_rules_of_ones_own() -> None:
         ({"disabled_rules": ["cf-titel"]}, "SESSION_FILTER_DISABLED_RULES.*cf-title"),
         ({"disabled_rules": ["qqqq"]}, "SESSION_FILTER_DISABLED_RULES.*names of built-in rules"),
         ({"extra_rules": [("x", "y")]}, "SESSION_FILTER_EXTRA_RULES.*Rule"),
+        ({"extra_rules": [Rule("a", None, RATE, Where.TEXT, "", "me")]}, "with a literal"),
+        ({"extra_rules": [Rule("a", None, RATE, Where.STATUS, "4xx", "me")]}, "its digits"),
     ],
 )
 def test_bad_rules(rules: dict[str, Any], text: str) -> None:
