@@ -241,7 +241,7 @@ def run(crawl: Crawler, world: World, name: str, **settings: Any) -> Crawl:
     given = {"PROXY": world.gateway, "STORE": "memory:", **settings}
     result = crawl(EXAMPLES[name], {PREFIX + key: value for key, value in given.items()})
     assert result.exit_code == 0, result.log
-    assert "Traceback" not in result.log, result.log
+    assert "log_count/ERROR" not in result.stats, result.log
     assert not world.site.direct_visits
     for stat in result.stats:
         if stat.startswith("session_filter/"):
