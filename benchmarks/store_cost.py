@@ -5,8 +5,8 @@
 Each save is timed beside a plain write and fsync of as many bytes, which no durable store can beat
 and which tells how busy the disk is. Loading (opening, with check and backup, then claiming all)
 costs processor time, which is given beside the time on the clock: on a busy machine they differ.
-Exits with 1 if a goal is missed: a save 10 ms (median), 100,000 sessions loaded in 4 s of processor
-time.
+Exits with 1 if a goal is missed: a save 10 ms (median; on a busy disk four plain ones), 100,000
+sessions loaded in 4 s of processor time.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ SITE = "shop.example"
 CHANGED = 32
 ROUNDS = 60
 SAVE_GOAL = 0.010
+SYNCS = 4  # a durable save needs three syncs: of the journal, the file, the journal's end
 LOAD_GOAL = 4.0
 
 
@@ -68,7 +69,8 @@ def measure(size: int, directory: Path) -> bool:
         f" {ms(claiming):>8} {ms(load):>9} {ms(processor):>9}"
         f" {length / 1e6:6.1f} MB {length / size:8.0f} B"
     )
-    return save > SAVE_GOAL or (size <= 100_000 and processor > LOAD_GOAL)
+    slow = save > max(SAVE_GOAL, SYNCS * median(syncs))
+    return slow or (size <= 100_000 and processor > LOAD_GOAL)
 
 
 def fill(file: Path, size: int) -> None:
