@@ -41,9 +41,10 @@ class Track:
     sessions the page failed on. ``marks`` is what the engine binding needs to undo itself.
     ``returned`` marks a copy of ours, ``scheduled`` one that went through the scheduler, ``inline`` a
     request that does not. ``lifted`` is set while the user's ``dont_filter`` is false and the request
-    has ours; ``start`` says how the first request of a redirect chain can be made again, ``restarted`` that it was;
-    ``asked`` (wall clock) since when a pin waits; ``amended`` that a callback reported the answer
-    as a block; ``delivered`` that a block page was handed over, with meta that lets it pass.
+    has ours; ``start`` says how the first request of a redirect chain can be made again,
+    ``restarted`` that it was; ``asked`` (wall clock) since when a pin waits; ``amended`` that a
+    callback reported the answer as a block; ``delivered`` that a block page was handed over, with
+    meta that lets it pass.
     """
 
     session: str | None = None
