@@ -17,7 +17,7 @@ from scrapy.exceptions import IgnoreRequest
 from scrapy.utils.httpobj import urlparse_cached
 
 from scrapy_session_filter.attempts import again, may_try_again, report_block, start_of
-from scrapy_session_filter.exceptions import SessionFilterSessionGone
+from scrapy_session_filter.exceptions import SessionFilterSessionGone, StoreError
 from scrapy_session_filter.extension import extension_of
 from scrapy_session_filter.refusals import IgnoredGiveUp, IgnoredRefused, IgnoredSessionGone
 from scrapy_session_filter.tracking import (
@@ -105,14 +105,18 @@ class SessionFilterMiddleware:
         self._check(request)
         # A copy of ours that comes back without having been scheduled is looped by download_async.
         track.inline = is_inline(request) or (how is Arrival.AGAIN and not track.scheduled)
-        if how is Arrival.REDIRECT and track.site and track.session:
-            pool = await self._extension.pools.get(track.site)
+        goes_on = how is Arrival.REDIRECT and track.site and track.session
+        try:
+            site = track.site if goes_on and track.site else self._extension.site_of(request)
+            pool = await self._extension.pools.get(site)
+        except StoreError as error:
+            return await self._without_store(request, track, error)
+        if goes_on and track.session:
             lease = pool.resume(track.session)
             if lease is None:
                 self._extension.count("redirects_restarted")
                 return again(request, track)
         else:
-            pool = await self._extension.pools.get(self._extension.site_of(request))
             lease = await self._acquire(request, track, pool)
             if lease is None:
                 if track.inline:
@@ -122,6 +126,13 @@ class SessionFilterMiddleware:
                 return again(request, track)
         self._assign(request, track, pool, lease)
         return None
+
+    async def _without_store(self, request: Request, track: Track, error: StoreError) -> Request:
+        """Send a request back to the scheduler whose site's sessions cannot be read just now."""
+        self._extension.count("store_errors")
+        logger.warning("%s waits: the store cannot be read (%s)", request, error)
+        await asyncio.sleep(self._settings.wait_timeout)
+        return again(request, track)
 
     def _take_over(self, request: Request, track: Track, how: Arrival) -> Track:
         """Undo what an earlier attempt left on the request, and keep what still holds."""

@@ -15,7 +15,7 @@ from scrapy_session_filter.ledger import Ledger
 from scrapy_session_filter.policies import Ask, Decision
 from scrapy_session_filter.roster import Limits, Roster, Watcher
 from scrapy_session_filter.session import Lease, Outcome, Session, State
-from scrapy_session_filter.verdict import Kind
+from scrapy_session_filter.verdict import About, Kind
 from scrapy_session_filter.waiters import Waiters
 
 if TYPE_CHECKING:
@@ -318,6 +318,8 @@ class SessionPool:
             session.blamed = now
         if reaction.retire:
             reason = "proxy" if verdict.kind is Kind.PROXY_ERROR else "blocked"
+            if verdict.about is About.USER_AGENT:
+                reason = "user-agent"  # the address is fine: the next identity may have it at once
             self.roster.retire(session, reason, now)
         elif reaction.rest > 0:
             self.roster.rest(session, reaction.rest, now)

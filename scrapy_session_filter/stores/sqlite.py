@@ -181,7 +181,7 @@ class SQLiteStore(SessionStore):
             "SELECT c.rowid, s.site, s.id, s.exit, s.data, s.sum FROM ("
             "  SELECT rowid, site, exit FROM claims WHERE token = :token AND rowid > :last"
             "  ORDER BY rowid LIMIT :most"
-            ") c LEFT JOIN sessions s ON s.site = c.site AND s.exit = c.exit ORDER BY c.rowid",
+            ") c LEFT JOIN sessions s ON s.site = c.site AND s.exit = c.exit",
             {"token": token},
         )
 
@@ -193,7 +193,7 @@ class SQLiteStore(SessionStore):
                 found = db.execute(query, {**values, "last": last, "most": _PORTION}).fetchall()
             if not found:
                 return
-            last = found[-1][0]
+            last = max(row[0] for row in found)
             yield from intact([row for row in found if row[1] is not None])
 
     def close(self) -> None:

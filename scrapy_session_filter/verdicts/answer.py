@@ -6,16 +6,18 @@ its first and last kilobytes. So an answer of any size costs about the same.
 
 from __future__ import annotations
 
-from functools import cached_property
+from contextlib import suppress
 from html import unescape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from urllib.parse import urlsplit
 
 from scrapy_session_filter.verdicts.decoding import DECODED_LIMIT, decoded
 from scrapy_session_filter.verdicts.visible import visible_text, without
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
+
+T = TypeVar("T")
 
 SHORT = (
     24 * 1024
@@ -38,6 +40,26 @@ _TEXT_TYPES = (
     "application/xhtml",
     "application/javascript",
 )
+
+
+class _once(Generic[T]):  # noqa: N801 - used like a function
+    """A property computed when first asked for, then a plain attribute.
+
+    functools.cached_property does the same, but up to Python 3.11 under a lock that costs more than
+    most of what is computed here, several times an answer.
+    """
+
+    def __init__(self, compute: Callable[[Any], T]) -> None:
+        self._compute = compute
+        self.__doc__ = compute.__doc__
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, answer: Any, owner: type | None = None) -> T:
+        value = self._compute(answer)
+        answer.__dict__[self._name] = value
+        return value
 
 
 class Answer:
@@ -113,9 +135,9 @@ class Answer:
         values = self.headers.get(name)
         return values[0] if values else ""
 
-    @cached_property
+    @_once
     def cookies(self) -> dict[str, str]:
-        """The cookies that the answer sets: name to value."""
+        """Return the cookies that the answer sets: name to value."""
         pairs = (
             line.partition(";")[0].partition("=") for line in self.headers.get("set-cookie", ())
         )
@@ -131,12 +153,12 @@ class Answer:
         """Where a redirect points to; empty where the answer is none."""
         return self.header("location") if 300 <= self.status < 400 else ""
 
-    @cached_property
+    @_once
     def host(self) -> str:
-        """The host that answered, in lower case, without a port."""
+        """Return the host that answered, in lower case, without a port."""
         return host_of(self.url)
 
-    @cached_property
+    @_once
     def is_text(self) -> bool:
         """Whether there is a body that markers can be looked for in."""
         if not self.body:
@@ -148,7 +170,7 @@ class Answer:
             return False
         return b"\0" not in self.body[:512]
 
-    @cached_property
+    @_once
     def is_data(self) -> bool:
         """Whether the body is JSON, XML or plain text rather than a page."""
         if self.header("content-type").lower().startswith(_DATA_TYPES):
@@ -158,17 +180,17 @@ class Answer:
             return True
         return b"<" not in start or (start.startswith(b"<?xml") and b"<html" not in start)
 
-    @cached_property
+    @_once
     def start(self) -> bytes:
-        """The first half kilobyte of text, in lower case, without leading white space."""
+        """Return the first half kilobyte of text, in lower case, without leading white space."""
         return (self.body or b"")[:512].lstrip(_BLANK).lower()
 
-    @cached_property
+    @_once
     def is_short(self) -> bool:
         """Whether the page is short enough to be a block page, and not full of links."""
         return len(self.body or b"") <= SHORT and not self.is_rich
 
-    @cached_property
+    @_once
     def is_rich(self) -> bool:
         """Whether the page has at least `RICH` links in the window that is looked at."""
         body, at = self.body or b"", -1
@@ -178,9 +200,9 @@ class Answer:
                 return False
         return True
 
-    @cached_property
+    @_once
     def text(self) -> bytes:
-        """The window in which markers are looked for, in lower case.
+        """Return the window in which markers are looked for, in lower case.
 
         All of a short page; the head and tail of a longer one, without its styles; only the edges
         of one that is long or full of links, has a title, and an ordinary status.
@@ -193,9 +215,9 @@ class Answer:
             body = body[:HEAD] + b"\n" + body[max(HEAD, len(body) - TAIL) :]
         return body.lower()
 
-    @cached_property
+    @_once
     def title(self) -> str:
-        """The page's title in lower case with single spaces, at most 200 characters."""
+        """Return the page's title in lower case with single spaces, at most 200 characters."""
         body = self.body or b""
         at = body.find(b"<title", 0, SHORT)
         if at < 0:
@@ -210,9 +232,9 @@ class Answer:
             title = unescape(title)
         return " ".join(title.split())[:200].lower()
 
-    @cached_property
+    @_once
     def prose(self) -> str:
-        """What a reader sees, about the first `THIN` characters of it, in lower case.
+        """Return what a reader sees, about the first `THIN` characters of it, in lower case.
 
         That is the text outside tags, scripts, styles and the title.
 
@@ -242,7 +264,17 @@ def plain_headers(headers: Any) -> dict[str, list[str]]:
     """
     try:
         # Headers.items() normalises every name again; the plain dict below it is ten times cheaper
-        items: Iterable[Any] = dict.items(headers) if isinstance(headers, dict) else headers.items()
+        if isinstance(headers, dict):
+            items: Iterable[Any] = dict.items(headers)
+            with suppress(AttributeError, TypeError):  # not as Scrapy keeps them: lists of bytes
+                return {
+                    name.decode("latin-1").lower(): [
+                        value.decode("latin-1")[:_HEADER_LIMIT] for value in values[:_HEADERS_LIMIT]
+                    ]
+                    for name, values in items
+                }
+        else:
+            items = headers.items()
         return {
             _text(name).lower(): [_text(value)[:_HEADER_LIMIT] for value in _several(values)]
             for name, values in items
