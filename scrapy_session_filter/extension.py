@@ -126,6 +126,7 @@ class SessionFilterExtension:
             store=self._store,
             thread=self._thread,
             remember=self.binding.remember,
+            forget=self.binding.forget,
         )
         self.pools.load_endpoint_health()
         self._saver = Saver(self.pools, self._store, self._thread, self.clock)

@@ -79,16 +79,21 @@ class SessionFilterMiddleware:
     # -- requests --------------------------------------------------------------------------------
 
     def request_scheduled(self, request: Request) -> None:
-        """Let the hops of a chain that started again pass the duplicates filter: it knows them."""
+        """Note that a copy of ours is scheduled.
+
+        The hops of a chain that started again pass the duplicates filter: it knows them.
+        """
         track = Track.of(request)
-        if (
-            track is not None
-            and track.restarted
-            and not request.dont_filter
-            and arrival(request, track) is Arrival.REDIRECT
-        ):
+        if track is None:
+            return
+        how = arrival(request, track)
+        if how is Arrival.AGAIN:
+            track.scheduled = True
+        elif how is Arrival.REDIRECT and track.restarted and not request.dont_filter:
             request.dont_filter = track.lifted = True
-            track.put_on(request)
+        else:
+            return
+        track.put_on(request)
 
     async def process_request(self, request: Request) -> Request | None:
         """Put a session on the request; wait for one if need be, within bounds."""
@@ -98,6 +103,8 @@ class SessionFilterMiddleware:
         if self._stays_out(request):
             return None
         self._check(request)
+        # A copy of ours that comes back without having been scheduled is looped by download_async.
+        track.inline = is_inline(request) or (how is Arrival.AGAIN and not track.scheduled)
         goes_on = how is Arrival.REDIRECT and track.site and track.session
         try:
             site = track.site if goes_on and track.site else self._extension.site_of(request)
@@ -112,8 +119,9 @@ class SessionFilterMiddleware:
         else:
             lease = await self._acquire(request, track, pool)
             if lease is None:
-                if track.avoid and pool.is_hopeless(track.avoid):
-                    track.avoid = []  # it has failed on all there are: else it would wait for ever
+                if track.inline:
+                    msg = f"{request}: the spider closes, or {pool.site} is given up"
+                    raise IgnoredRefused(msg)
                 self._extension.count("given_back")
                 return again(request, track)
         self._assign(request, track, pool, lease)
@@ -213,8 +221,7 @@ class SessionFilterMiddleware:
     ) -> Lease | None:
         """Wait up to ``WAIT_TIMEOUT``; where no scheduler stands behind it, until there is a lease."""
         extension = self._extension
-        inline = is_inline(request)
-        if extension.waiting >= extension.most_waiting and not inline:
+        if extension.waiting >= extension.most_waiting and not track.inline:
             await asyncio.sleep(min(BRIEF, self._settings.wait_timeout))
             return None
         extension.waiting += 1
@@ -226,14 +233,14 @@ class SessionFilterMiddleware:
                     avoid=track.avoid,
                     pin=pin,
                 )
-                if lease is not None or not inline or extension.closing or pool.given_up:
-                    break
+                if lease is not None:
+                    return lease
+                if track.avoid and pool.is_hopeless(track.avoid):
+                    track.avoid = []  # it has failed on all there are: else it would wait for ever
+                if not track.inline or extension.closing or pool.given_up:
+                    return None
         finally:
             extension.waiting -= 1
-        if lease is None and inline:
-            msg = f"{request}: the spider closes, or {pool.site} is given up"
-            raise IgnoredRefused(msg)
-        return lease
 
     def _assign(self, request: Request, track: Track, pool: SessionPool, lease: Lease) -> None:
         extension, session = self._extension, lease.session
@@ -242,7 +249,7 @@ class SessionFilterMiddleware:
         track.run = extension.run
         track.retry_times = request.meta.get("retry_times", 0)
         track.redirect_times = request.meta.get("redirect_times", 0)
-        track.returned = track.lifted = False
+        track.returned = track.scheduled = track.lifted = False
         track.asked = None
         if not track.redirect_times:
             track.start = start_of(request)
