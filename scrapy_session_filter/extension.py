@@ -91,6 +91,7 @@ class SessionFilterExtension:
             str, Verdict
         ] = {}  #: judged before the HTTP cache saw the answer, by lease
         self.waiting = 0  #: requests that wait for a session in the middleware
+        self.parks_pins = False  #: our queue keeps pinned requests until their session is ready
         self.most_waiting = max(1, crawler.settings.getint("CONCURRENT_REQUESTS") // 8)
         self.judge = settings.make_judge()
         self.answers = AnswerJudge(crawler, self)
@@ -282,8 +283,10 @@ class SessionFilterExtension:
         """Return the key of the pool a request belongs to."""
         return str(request.meta.get(SITE) or self.settings.site_key(request))
 
-    def wait_of(self, site: str) -> float:
+    def wait_of(self, site: str, pin: str | None = None) -> float:
         """Return for how many seconds the queue should keep a site's requests; 0.0: hand one out.
+
+        With ``pin``, those that are pinned to this session and were given back.
 
         One request of a site that has no session ready is handed out all the same: it waits in the
         middleware and is off as soon as there is one.
@@ -291,7 +294,7 @@ class SessionFilterExtension:
         pool = self.pools.peek(site)
         if pool is None:
             return 0.0
-        wait = pool.next_chance()
+        wait = pool.next_chance() if pin is None else pool.pin_chance(pin)
         if wait and not pool.given_up and self._may_wait(pool):
             return 0.0
         return wait
@@ -300,10 +303,10 @@ class SessionFilterExtension:
         on_the_way = self.clock() - pool.handed_out < ON_THE_WAY
         return not pool.waiting and not on_the_way and self.waiting < self.most_waiting
 
-    def handed_out(self, site: str) -> None:
+    def handed_out(self, site: str, pin: str | None = None) -> None:
         """Note that the queue let a request of a site go: it may be the one that waits."""
         pool = self.pools.peek(site)
-        if pool is not None and pool.next_chance():
+        if pool is not None and (pool.next_chance() if pin is None else pool.pin_chance(pin)):
             pool.handed_out = self.clock()
 
 

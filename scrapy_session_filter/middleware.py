@@ -130,6 +130,9 @@ class SessionFilterMiddleware:
     async def _without_store(self, request: Request, track: Track, error: StoreError) -> Request:
         """Send a request back to the scheduler whose site's sessions cannot be read just now."""
         self._extension.count("store_errors")
+        if track.inline and self._extension.closing:
+            msg = f"{request}: the spider closes, and the store cannot be read"
+            raise IgnoredRefused(msg)
         logger.warning("%s waits: the store cannot be read (%s)", request, error)
         await asyncio.sleep(self._settings.wait_timeout)
         return again(request, track)
@@ -222,7 +225,8 @@ class SessionFilterMiddleware:
         """Wait up to ``WAIT_TIMEOUT``; where no scheduler stands behind it, until there is a lease."""
         extension = self._extension
         if extension.waiting >= extension.most_waiting and not track.inline:
-            await asyncio.sleep(min(BRIEF, self._settings.wait_timeout))
+            if pin is None or not extension.parks_pins:
+                await asyncio.sleep(min(BRIEF, self._settings.wait_timeout))
             return None
         extension.waiting += 1
         try:

@@ -30,6 +30,8 @@ __all__ = ["Limits", "SessionPool", "Watcher"]
 
 SHORTEST_WAIT = 0.02
 """Seconds; a waiter asks again no sooner, unless it is woken."""
+PIN_LOOK = 0.1
+"""Seconds until the queue looks again for a session that is used to its limit."""
 LONGEST_HOLD = 5.0
 """Seconds the queue holds a site that has no session ready, unless one becomes ready earlier."""
 
@@ -144,7 +146,17 @@ class SessionPool:
             return self._lease(session, now, attempt, Decision(why="pinned"))
         if session.state is State.RESTING:
             return max(SHORTEST_WAIT, session.wake - now)
-        return self._wait(now, 1.0)
+        return self._wait(now, 1.0, for_all=False)
+
+    def pin_chance(self, session_id: str) -> float:
+        """Return the seconds until `acquire_pinned` may have an answer, 0.0 if it has one now."""
+        now = self._clock()
+        self.roster.tick(now)
+        session = self.roster.sessions.get(session_id)
+        if session is None or self.roster.is_spent(session) or self.roster.is_usable(session, now):
+            return 0.0
+        due = session.wake if session.state is State.RESTING else session.free_at
+        return max(PIN_LOOK, due - now)
 
     def resume(self, session_id: str) -> Lease | None:
         """Return a lease that goes on with a use that was counted already: the next hop of a redirect.

@@ -48,8 +48,10 @@ def test_a_blocked_proxy_of_a_list_rests_before_its_next_session(
     assert_clean(world, result)
     assert set(result.pages) == set(pages)
     sessions = by_session(world)
-    assert all(1 <= len(sessions[exit_]) <= 2 for exit_ in world.exits[:2])
-    assert stat(result, "sessions/retired/blocked") == 2
+    banned = [sessions[exit_] for exit_ in world.exits[:2] if exit_ in sessions]
+    assert banned  # chance decides whether both are tried
+    assert all(len(visits) <= 2 for visits in banned)  # as many as are sent at once
+    assert stat(result, "sessions/retired/blocked") == len(banned)
     assert stat(result, "sessions/retired/uses") >= 7
 
 
