@@ -52,17 +52,12 @@ class AnswerJudge:
             response = self._decode(request, response)
         if early is not None:
             return response, early
-        verdict = self._judge(request, response, lease)
+        verdict: Verdict = self._extension.judge.response(response, request)
         return response, await self._ask_spider(request, response, verdict)
-
-    def _judge(self, request: Request, response: Response, lease: Lease) -> Verdict:
-        seen_by = (lease.site, lease.session.id)
-        verdict: Verdict = self._extension.judge.response(response, request, seen_by=seen_by)
-        return verdict
 
     async def before_cache(self, request: Request, response: Response, lease: Lease) -> Verdict:
         """Judge an answer before the HTTP cache sees it; `answer` will come to the same verdict."""
-        verdict = self._judge(request, response, lease)
+        verdict: Verdict = self._extension.judge.response(response, request)
         if hasattr(self._crawler.spider, SPIDER_HOOK):
             try:
                 copy = self._uncounted.process_response(request, response.copy())
