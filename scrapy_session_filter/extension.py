@@ -15,6 +15,7 @@ from scrapy import signals
 from scrapy.exceptions import CloseSpider, NotConfigured
 from scrapy.utils.asyncio import create_looping_call
 
+from scrapy_session_filter.engine_pulse import EnginePulse
 from scrapy_session_filter.engines import HttpBinding
 from scrapy_session_filter.exceptions import ConfigurationError
 from scrapy_session_filter.judging import AnswerJudge
@@ -99,7 +100,7 @@ class SessionFilterExtension:
         self._closing = False
         self._ending: asyncio.Future[None] | None = None
         self._refreshing: asyncio.Future[None] | None = None
-        self._nudge: asyncio.TimerHandle | None = None
+        self.pulse = EnginePulse(crawler)
         self._source = settings.make_source()
         self._store = settings.make_store()
         self._store.open()
@@ -170,9 +171,9 @@ class SessionFilterExtension:
                 loop.stop()
         self.pools.close()
         self.leases.end_all()
-        for pending in (self._nudge, self._refreshing):
-            if pending is not None:
-                pending.cancel()
+        self.pulse.stop()
+        if self._refreshing is not None:
+            self._refreshing.cancel()
         if self.crawler.stats is not None:
             self.numbers.sum_up(self.crawler.stats, self.pools)
         self._close_store()
@@ -189,9 +190,8 @@ class SessionFilterExtension:
 
     @property
     def closing(self) -> bool:
-        """Whether the spider closes; Scrapy has no signal for the beginning of that."""
-        slot = getattr(self.crawler.engine, "_slot", None)
-        return self._closing or (slot is not None and slot.closing is not None)
+        """Whether the spider closes, or is about to."""
+        return self._closing or self.pulse.closing
 
     def close_spider(self, reason: str) -> None:
         """Close the spider once, with a reason; requests that wait go back to the scheduler."""
@@ -258,24 +258,7 @@ class SessionFilterExtension:
         self.binding.forget(session)
 
     def _on_ready(self, site: str) -> None:
-        self.nudge_after(NUDGE)
-
-    def nudge_after(self, seconds: float) -> None:
-        """Let the engine ask its scheduler again after so many seconds, or earlier."""
-        loop = asyncio.get_running_loop()
-        when = loop.time() + seconds
-        if self._nudge is not None:
-            if self._nudge.when() <= when:
-                return
-            self._nudge.cancel()
-        self._nudge = loop.call_at(when, self._on_nudge)
-
-    def _on_nudge(self) -> None:
-        """Wake the engine; by itself it looks only after a response, or every five seconds."""
-        self._nudge = None
-        slot = getattr(self.crawler.engine, "_slot", None)
-        if slot is not None and not self.closing:
-            slot.nextcall.schedule()
+        self.pulse.after(NUDGE)
 
     # -- leases ----------------------------------------------------------------------------------
 

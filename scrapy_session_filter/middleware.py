@@ -9,21 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from typing import TYPE_CHECKING
 
 from scrapy import signals
 from scrapy.exceptions import IgnoreRequest
-from scrapy.utils.httpobj import urlparse_cached
 
+from scrapy_session_filter.acquiring import Acquirer
+from scrapy_session_filter.admission import goes_without, refusal
 from scrapy_session_filter.attempts import again, may_try_again, report_block, start_of
-from scrapy_session_filter.exceptions import SessionFilterSessionGone, StoreError
+from scrapy_session_filter.exceptions import StoreError
 from scrapy_session_filter.extension import extension_of
-from scrapy_session_filter.refusals import IgnoredGiveUp, IgnoredRefused, IgnoredSessionGone
+from scrapy_session_filter.refusals import IgnoredGiveUp, IgnoredRefused
 from scrapy_session_filter.tracking import (
     LET_PASS,
-    OPT_OUT,
-    OPTIONAL,
     PIN,
     VERDICT,
     Arrival,
@@ -51,9 +49,6 @@ __all__ = ["SessionFilterMiddleware", "report_block"]
 
 logger = logging.getLogger("scrapy_session_filter")
 
-BRIEF = 0.25
-"""Seconds a request is held when too many wait already: a scheduler that would hand it out again at
-once must not spin."""
 _OWN_RETRY = (Kind.BLOCKED, Kind.THROTTLED, Kind.PROXY_ERROR)
 
 
@@ -75,6 +70,7 @@ class SessionFilterMiddleware:
         self._extension = extension
         self._settings = extension.settings
         self._judge = extension.answers
+        self._acquirer = Acquirer(extension)
 
     # -- requests --------------------------------------------------------------------------------
 
@@ -100,9 +96,13 @@ class SessionFilterMiddleware:
         track = Track.of(request)
         how = arrival(request, track)
         track = Track() if track is None else self._take_over(request, track, how)
-        if self._stays_out(request):
+        if (why := goes_without(request)) is not None:
+            self._extension.count(why)
             return None
-        self._check(request)
+        if (why := refusal(request)) is not None:
+            self._extension.count("refused")
+            logger.error("%s", why)
+            raise IgnoredRefused(why)
         # A copy of ours that comes back without having been scheduled is looped by download_async.
         track.inline = is_inline(request) or (how is Arrival.AGAIN and not track.scheduled)
         goes_on = how is Arrival.REDIRECT and track.site and track.session
@@ -117,7 +117,7 @@ class SessionFilterMiddleware:
                 self._extension.count("redirects_restarted")
                 return again(request, track)
         else:
-            lease = await self._acquire(request, track, pool)
+            lease = await self._acquirer.acquire(request, track, pool)
             if lease is None:
                 if track.inline:
                     msg = f"{request}: the spider closes, or {pool.site} is given up"
@@ -155,96 +155,6 @@ class SessionFilterMiddleware:
         if how is Arrival.RETRY and track.session:
             track.avoid.append(track.session)
         return track
-
-    def _stays_out(self, request: Request) -> bool:
-        """Return whether a request goes its own way: opted out, or with a proxy of its own."""
-        if request.meta.get(OPT_OUT) is False:
-            self._extension.count("opted_out")
-            return True
-        if request.meta.get("proxy"):
-            self._extension.count("own_proxy")
-            return True
-        return urlparse_cached(request).scheme == "data"
-
-    def _check(self, request: Request) -> None:
-        """Refuse what cannot carry a session, before it could go out without one."""
-        meta = request.meta
-        scheme = urlparse_cached(request).scheme
-        if scheme not in ("http", "https"):
-            what = f"{scheme}: requests ignore proxies"
-        elif "proxy" in meta:
-            what = 'its meta "proxy" is empty, so it would go out directly'
-        elif meta.get("cookiejar") is not None:
-            what = f'it brings its own "cookiejar"; to stay with a visitor pass meta "{PIN}"'
-        elif meta.get("playwright_context") is not None:
-            what = 'it brings its own "playwright_context"'
-        elif meta.get("playwright"):
-            what = "scrapy-playwright ignores the session's proxy"
-        else:
-            return
-        self._extension.count("refused")
-        msg = f'{request} was refused: {what}. Without a session, pass meta "{OPT_OUT}": False'
-        logger.error("%s", msg)
-        raise IgnoredRefused(msg)
-
-    async def _acquire(self, request: Request, track: Track, pool: SessionPool) -> Lease | None:
-        """Return a lease, or None where the request has to go back to the scheduler."""
-        pin = request.meta.get(PIN)
-        track.pinned = pin is not None
-        try:
-            got = (
-                pool.try_acquire(attempt=track.attempts, avoid=track.avoid)
-                if pin is None
-                else pool.acquire_pinned(str(pin), attempt=track.attempts)
-            )
-            if not isinstance(got, float):
-                return got
-            if self._extension.closing:
-                return None
-            self._extension.count("waits")
-            if pin is not None:
-                self._check_patience(str(pin), track, pool)
-            return await self._wait(request, track, pool, None if pin is None else str(pin))
-        except SessionFilterSessionGone as gone:
-            if request.meta.get(OPTIONAL):
-                del request.meta[PIN]
-                return await self._acquire(request, track, pool)
-            self._extension.count("sessions_gone")
-            raise IgnoredSessionGone(gone.session_id, gone.site) from None
-
-    def _check_patience(self, pin: str, track: Track, pool: SessionPool) -> None:
-        now = time.time()  # a pin may wait in the scheduler's queue over a restart
-        if track.asked is None:
-            track.asked = now
-        elif 0 < self._settings.exhausted_timeout < now - track.asked:
-            raise SessionFilterSessionGone(pin, pool.site)
-
-    async def _wait(
-        self, request: Request, track: Track, pool: SessionPool, pin: str | None
-    ) -> Lease | None:
-        """Wait up to ``WAIT_TIMEOUT``; where no scheduler stands behind it, until there is a lease."""
-        extension = self._extension
-        if extension.waiting >= extension.most_waiting and not track.inline:
-            if pin is None or not extension.parks_pins:
-                await asyncio.sleep(min(BRIEF, self._settings.wait_timeout))
-            return None
-        extension.waiting += 1
-        try:
-            while True:
-                lease = await pool.acquire(
-                    timeout=self._settings.wait_timeout,
-                    attempt=track.attempts,
-                    avoid=track.avoid,
-                    pin=pin,
-                )
-                if lease is not None:
-                    return lease
-                if track.avoid and pool.is_hopeless(track.avoid):
-                    track.avoid = []  # it has failed on all there are: else it would wait for ever
-                if not track.inline or extension.closing or pool.given_up:
-                    return None
-        finally:
-            extension.waiting -= 1
 
     def _assign(self, request: Request, track: Track, pool: SessionPool, lease: Lease) -> None:
         extension, session = self._extension, lease.session

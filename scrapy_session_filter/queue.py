@@ -162,7 +162,7 @@ class SessionAwarePriorityQueue:
             if rank < best_rank:
                 best, best_rank = site, rank
         if best is None and soonest < math.inf and self._extension is not None:
-            self._extension.nudge_after(soonest)
+            self._extension.pulse.after(soonest)
         return best
 
     def _load_of(self, site: str) -> tuple[float, int]:
