@@ -11,6 +11,7 @@ drop out.
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict, deque
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, TypeVar
 from scrapy_session_filter.verdict import Kind, Strength, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from scrapy_session_filter.verdicts.answer import Answer
 
@@ -28,6 +29,7 @@ Value = TypeVar("Value")
 
 STREAK = 3  #: different URLs in a row with the same page
 SMALL = 16 * 1024  #: bytes; a longer page is content
+_CHANGING = 4  # words with digits: more are not an id and a time, but a price list
 _WITNESSES = 2  # sessions, or pages, that it takes to know something
 _ASKED = 50  # other sessions, the latest, that are asked what they got
 _SITES, _SESSIONS, _PAGES = 1000, 500, 200  # remembered: sites; sessions and pages of each
@@ -106,22 +108,23 @@ def _is_soft_block(known: _Site, session: str, page: int) -> bool:
         return False
     if session not in about.alone and len(about.alone) < _WITNESSES:
         return False
-    others = {
-        seen
-        for other in islice(reversed(known.sessions), _ASKED)
-        if other != session
-        for _, seen in known.sessions[other]
-        if seen != page
-    }
-    return len(others) >= _WITNESSES
+    # A site may well have one page for each visitor (an echo, a greeting): who gets something else
+    # for everything as well is no witness that there are pages to be had.
+    witnesses = 0
+    for other in islice(reversed(known.sessions), _ASKED):
+        seen = {its for _, its in known.sessions[other]}
+        witnesses += other != session and page not in seen and len(seen) > 1
+        if witnesses == _WITNESSES:
+            return True
+    return False
 
 
 def fingerprint(answer: Answer) -> int:
     """Return a number for what a page says, without the parts that change with each request.
 
-    Of a small page: title and visible words without digits (request ids, times, addresses). JSON
-    and the like are compared byte for byte, pages that are long or full of links by title and
-    length.
+    Of a small page: title and visible words, but for a few with digits in them (request ids, times,
+    addresses) that do not stand in the URL, too. JSON and the like are compared byte for byte, pages
+    that are long or full of links by title and length.
     """
     body = answer.body or b""
     if len(body) > SMALL or answer.is_rich:
@@ -130,8 +133,15 @@ def fingerprint(answer: Answer) -> int:
         said = body
     else:
         words = f"{answer.title} {answer.prose}".split()
-        said = " ".join(word for word in words if _DIGITS.isdisjoint(word)).encode()
+        changing = {word for word in words if not _DIGITS.isdisjoint(word)}
+        if len(changing) > _CHANGING or _numbers(changing) & _numbers([answer.requested_url]):
+            changing = set()  # numbers are what this page is about
+        said = " ".join(word for word in words if word not in changing).encode()
     return int.from_bytes(blake2b(said, digest_size=8).digest(), "big")
+
+
+def _numbers(texts: Iterable[str]) -> set[str]:
+    return {number for text in texts for number in re.findall(r"[0-9]+", text)}
 
 
 def _recent(

@@ -28,6 +28,11 @@ def instead(number: int) -> bytes:
     return html(f"<p>Our shop is asleep. Request {number * 7919:x}a1</p>", "Shop")
 
 
+def numbered(number: int) -> bytes:
+    """Return a page of a shop whose pages differ in their number alone."""
+    return html(f"<p>Oak table, model {number}</p>", "Shop")
+
+
 def see(normal: Normal, session: str, number: int, body: bytes, verdict: Verdict = OK) -> Verdict:
     page = Answer(200, {}, body, f"https://shop.example/item/{number}")
     return normal.reconsider("shop.example", session, page, verdict)
@@ -38,7 +43,7 @@ def test_found_within_three_pages() -> None:
     normal = Normal()
     for number in range(6):
         see(normal, f"good{number % 2}", number, item(number))
-    said = [see(normal, "bad", 100 + n, instead(n)) for n in range(5)]
+    said = [see(normal, "bad", 200 + n, instead(n)) for n in range(5)]
     assert [verdict.kind for verdict in said[:2]] == [Kind.OK, Kind.OK]
     assert {verdict.kind for verdict in said[2:]} == {Kind.BLOCKED}
     assert said[2].reason == "same-page"
@@ -60,7 +65,7 @@ def test_nothing_instead() -> None:
     """An empty answer for every URL is found like any other page."""
     normal = Normal()
     for number in range(6):
-        see(normal, "good", number, item(number))
+        see(normal, f"good{number % 2}", number, item(number))
     assert [see(normal, "bad", n, b"").kind for n in range(3)][-1] is Kind.BLOCKED
 
 
@@ -68,7 +73,7 @@ def test_known_after_two_sessions() -> None:
     """What two sessions got for everything is known at first sight by the third."""
     normal = Normal()
     for number in range(6):
-        see(normal, "good", number, item(number))
+        see(normal, f"good{number % 2}", number, item(number))
     for session in ("bad1", "bad2"):
         for n in range(3):
             see(normal, session, 100 + n, instead(n))
@@ -79,6 +84,23 @@ def test_same_page_for_everyone() -> None:
     """The same page through every session is the site's own."""
     normal = Normal()
     said = {see(normal, f"s{n % 5}", n, instead(n)).kind for n in range(100)}
+    assert said == {Kind.OK}
+
+
+def test_pages_that_differ_in_their_number() -> None:
+    """A page that names the number in its URL is that page, however alike they are."""
+    normal = Normal()
+    said = {see(normal, f"s{n % 9}", n, numbered(n)).kind for n in range(300)}
+    assert said == {Kind.OK}
+
+
+def test_a_page_for_each_visitor() -> None:
+    """Where every session gets one page of its own for all URLs, that is how the site is."""
+    normal = Normal()
+    said = {
+        see(normal, f"s{n % 7}", n, html(f"<p>Hello {WORDS[n % 7]}</p>", "Hi")).kind
+        for n in range(300)
+    }
     assert said == {Kind.OK}
 
 
@@ -100,7 +122,7 @@ def test_one_url_again_and_again() -> None:
     """The same page for the same URL proves nothing."""
     normal = Normal()
     for number in range(6):
-        see(normal, "good", number, item(number))
+        see(normal, f"good{number % 2}", number, item(number))
     assert {see(normal, "s", 7, item(7)).kind for _ in range(20)} == {Kind.OK}
 
 
@@ -108,7 +130,7 @@ def test_evidence_stands() -> None:
     """A strong OK, a block, another status, a long or an unread page stay what they are."""
     normal = Normal()
     for number in range(6):
-        see(normal, "good", number, item(number))
+        see(normal, f"good{number % 2}", number, item(number))
     strong = Verdict(Kind.OK, "as-expected")
     blocked = Verdict(Kind.BLOCKED, "captcha-page")
     long = html("<p>asleep</p>" + "<!-- -->" * SMALL)
@@ -136,7 +158,8 @@ def test_through_the_judge() -> None:
     for learning, last in ((True, Kind.BLOCKED), (False, Kind.OK)):
         judge = Judge(learn_normal=learning)
         for number in range(6):
-            judge.response(Response(number, item(number)), seen_by=("shop.example", "good"))
+            seen_by = ("shop.example", f"good{number % 2}")
+            judge.response(Response(number, item(number)), seen_by=seen_by)
         kinds = [
             judge.response(Response(n, instead(n)), seen_by=("shop.example", "bad")).kind
             for n in range(10, 13)
