@@ -54,9 +54,10 @@ class Session:
     """One visitor as a site sees it: proxy, header set and cookies, under one id.
 
     ``endpoint`` is None for a session without a proxy. ``uses`` counts the requests given to the
-    session, those in flight included; ``oks``, ``blocks`` and ``errors`` their verdicts (a burst of
-    blocks counts once). ``wake`` is when a resting session may work again. ``blamed`` is when a
+    session, those in flight included; ``oks`` and ``blocks`` their verdicts (a burst of blocks counts
+    once). ``wake`` is when a resting session may work again. ``blamed`` is when a
     penalty last fell: an answer to a request sent before that belongs to the same burst.
+    ``errors`` counts the failures of proxy or site in a row.
     ``cookies``, ``engine`` and ``learnt`` are saved with the session and owned by the engine
     bindings and the policy; ``memo`` is the policy's own working record and is not saved.
     """
@@ -81,7 +82,7 @@ class Session:
     learnt: Any = None
     memo: Any = None
     extra: dict[str, Any] | None = None  #: fields of a newer release, kept as they are
-    changed: bool = False  #: since it was last handed to the store
+    ready: bool = False  #: can take a request now, as the pool last found
 
     @property
     def proven(self) -> bool:
@@ -230,6 +231,7 @@ class Outcome:
     that and the lease) and how long the site took. ``stale`` marks an answer to a request sent
     before the session's last penalty: one more of the same burst, or a success that says nothing
     about now. ``site_down`` is set while the site as a whole fails: nobody is to blame.
+    ``others_pass`` says that another session got through since this one last did.
     """
 
     verdict: Verdict
@@ -238,3 +240,4 @@ class Outcome:
     latency: float
     stale: bool = False
     site_down: bool = False
+    others_pass: bool = False

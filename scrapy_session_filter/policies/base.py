@@ -77,12 +77,33 @@ class Reaction:
 KEEP = Reaction()
 RETIRE = Reaction(retire=True)
 
+THROTTLED_REST = 5.0
+"""Seconds a throttled session rests where the site does not say."""
+ERROR_RUN = 3
+"""Errors in a row after which a session that others outdo is at fault itself."""
+ERROR_REST = 30.0
+"""Seconds it rests then."""
+
+
+def fault_cost(session: Session) -> Reaction:
+    """Return what a proxy fault costs a session.
+
+    The endpoint's own rest is kept apart, for all sites. Here: a session that never worked is worth
+    nothing; one behind a gateway is another exit each time, so one that keeps failing goes as well;
+    one on a proxy of a list waits for its proxy.
+    """
+    behind_gateway = session.endpoint is not None and session.endpoint.per_session
+    if not session.proven or (behind_gateway and session.errors >= ERROR_RUN):
+        return RETIRE
+    return KEEP
+
 
 @dataclass(frozen=True, slots=True)
 class PolicyContext:
     """What a policy may know of its pool.
 
     ``max_sessions`` is 0 where there is no bound, ``concurrency`` the crawl's CONCURRENT_REQUESTS.
+    ``gateway`` is true where new sessions never run out, because each is another exit.
     ``free_groups`` lists the subnets (``"192.0.2.0/24"``) that still have a proxy without a session
     on this site: empty at gateways, where every session is another exit.
     """
@@ -91,11 +112,15 @@ class PolicyContext:
     max_sessions: int = 0
     max_errors: int = 1
     concurrency: int = 16
+    gateway: bool = False
     free_groups: Callable[[], Sequence[str]] = tuple
 
 
 class Policy(ABC):
     """Base class of all policies; the hooks that do nothing here may be left as they are."""
+
+    #: Whether ``MAX_SESSIONS`` bounds the pool; false where it means something else to the policy.
+    bounded = True
 
     def __init__(self, context: PolicyContext) -> None:
         self.context = context
@@ -123,13 +148,27 @@ class Policy(ABC):
         """Learn from an answer and say what it costs; a stale outcome's reaction is not applied.
 
         Here: a block costs the session its place once ``MAX_ERRORS`` are counted, a throttled
-        answer a rest as long as the site asked for, or 5 s.
+        answer a rest as long as the site asked for, or `THROTTLED_REST`. A session whose proxy
+        fails goes if it never worked, or if it alone has failed again and again.
         """
+        return self.cost(lease.session, outcome)
+
+    def amended(self, session: Session, outcome: Outcome) -> Reaction:
+        """Take back a success that the spider found to be a block, and say what it costs."""
+        return self.cost(session, outcome)
+
+    def cost(self, session: Session, outcome: Outcome) -> Reaction:
+        """Return what a verdict costs under the rules described at `report`."""
         verdict = outcome.verdict
-        if verdict.kind is Kind.BLOCKED and lease.session.blocks >= self.context.max_errors:
+        if verdict.kind is Kind.BLOCKED and session.blocks >= self.context.max_errors:
             return RETIRE
         if verdict.kind is Kind.THROTTLED:
-            return Reaction(rest=5.0 if verdict.retry_after is None else verdict.retry_after)
+            rest = THROTTLED_REST if verdict.retry_after is None else verdict.retry_after
+            return Reaction(rest=rest)
+        if verdict.kind is Kind.PROXY_ERROR:
+            return fault_cost(session)
+        if verdict.kind is Kind.SITE_ERROR and outcome.others_pass and session.errors >= ERROR_RUN:
+            return Reaction(rest=ERROR_REST)
         return KEEP
 
     def abandoned(self, lease: Lease) -> None:

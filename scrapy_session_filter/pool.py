@@ -1,0 +1,402 @@
+"""The sessions of one site: leases are acquired here and reported here.
+
+The pool keeps what must hold whatever policy is in charge: limits are exact, a retired session is never
+leased again, a burst of answers to one session's requests counts once, and a site that is down costs
+nobody a session. The policy decides the rest. Nothing here does I/O or reads a clock of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections import deque
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from scrapy_session_filter.exceptions import SessionFilterSessionGone
+from scrapy_session_filter.policies import Ask, Decision
+from scrapy_session_filter.policies.health import SiteHealth
+from scrapy_session_filter.roster import Limits, Roster, Watcher
+from scrapy_session_filter.session import Lease, Outcome, Session, State
+from scrapy_session_filter.verdict import Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Mapping
+    from random import Random
+
+    from scrapy_session_filter.policies import Policy, Reaction
+    from scrapy_session_filter.proxies import EndpointHealth, ProxyEndpoint, SiteProxies
+    from scrapy_session_filter.verdict import Verdict
+
+__all__ = ["Limits", "SessionPool", "Watcher"]
+
+SHORTEST_WAIT = 0.02
+"""Seconds; a waiter asks again no sooner, unless it is woken."""
+REPROBE_ODDS = 0.25
+"""How much less likely a proxy works for each time that it was blocked on this site before."""
+OTHERS_WINDOW = 60.0
+"""Seconds in which another session's success counts as "others get through"."""
+
+
+class SessionPool:
+    """All sessions of one site: acquire a lease, then report or abandon it.
+
+    ``clock`` must never run backwards. ``proxies`` is None for sessions without a proxy; ``headers``
+    draws a header set for a new session. ``dry_run``: verdicts are counted but cost nothing.
+    """
+
+    def __init__(
+        self,
+        site: str,
+        *,
+        policy: Policy,
+        proxies: SiteProxies | None,
+        endpoint_health: EndpointHealth,
+        headers: Callable[[], Mapping[str, str]],
+        limits: Limits,
+        clock: Callable[[], float],
+        rng: Random,
+        watcher: Watcher | None = None,
+        dry_run: bool = False,
+    ) -> None:
+        self.site = site
+        self.policy = policy
+        self.proxies = proxies
+        self.health = SiteHealth()
+        self.in_flight = 0
+        self.waiting = 0
+        self.new_odds = [1.0, 1.0]  #: discounted successes and failures of sessions at first
+        self._endpoint_health = endpoint_health
+        self._clock = clock
+        self._watcher = watcher or Watcher()
+        self._dry_run = dry_run
+        self.roster = Roster(
+            site,
+            policy=policy,
+            proxies=proxies,
+            endpoint_health=endpoint_health,
+            headers=headers,
+            limits=limits,
+            rng=rng,
+            watcher=self._watcher,
+            on_ready=self._became_ready,
+        )
+        self._leases = 0
+        self._last_ok: tuple[float, Session | None] = (-math.inf, None)
+        self._hold_until = -math.inf  # what the last one to be refused was told
+        self._waiters: deque[asyncio.Future[None]] = deque()
+        self._closed = False
+
+    @property
+    def sessions(self) -> Mapping[str, Session]:
+        """The unretired sessions by id, oldest first."""
+        return self.roster.sessions
+
+    # -- acquire ---------------------------------------------------------------------------------
+
+    def try_acquire(self, *, attempt: int = 0, avoid: Collection[str] = ()) -> Lease | float:
+        """Return a lease, or the seconds after which asking again may help.
+
+        ``avoid`` holds the ids of sessions the page has failed on: none of them is leased, nor, where
+        it can be helped, a proxy of theirs.
+        """
+        now = self._clock()
+        self.roster.tick(now)
+        pause = self.health.gate(now)
+        if pause > 0:
+            return pause
+        can_create = self.roster.can_create(now)
+        while True:
+            decision = self.policy.choose(Ask(now, attempt, avoid, can_create))
+            if decision.wait is not None:
+                return self._wait(now, decision.wait)
+            session = decision.session
+            if session is None:
+                if not can_create:  # a policy that insists
+                    return self._wait(now, 1.0)
+                session = self.roster.create(now, group=decision.group, avoid=avoid)
+                if session is None:
+                    can_create = False
+                    continue
+            elif self.roster.is_expired(session, now):
+                self.roster.retire(session, "idle", now)
+                continue
+            elif not self.roster.is_usable(session, now):  # its proxy rests since it was offered
+                self.roster.refresh(session, now)
+                continue
+            return self._lease(session, now, attempt, decision)
+
+    def acquire_pinned(self, session_id: str, *, attempt: int = 0) -> Lease | float:
+        """Return a lease of this very session, or the seconds after which it may be had.
+
+        Raises `SessionFilterSessionGone` where it is retired or unknown.
+        """
+        now = self._clock()
+        self.roster.tick(now)
+        session = self.roster.sessions.get(session_id)
+        if session is not None and self.roster.is_expired(session, now):
+            self.roster.retire(session, "idle", now)
+            session = None
+        if session is None or self.roster.is_spent(session):
+            raise SessionFilterSessionGone(session_id, self.site)
+        if self.roster.is_usable(session, now):
+            return self._lease(session, now, attempt, Decision(why="pinned"))
+        if session.state is State.RESTING:
+            return max(SHORTEST_WAIT, session.wake - now)
+        return self._wait(now, 1.0)
+
+    def resume(self, session_id: str) -> Lease | None:
+        """Return a lease that goes on with a use that was counted already: the next hop of a redirect.
+
+        None where the session is gone or rests: the chain has to start again.
+        """
+        session = self.roster.sessions.get(session_id)
+        if session is None or session.state is not State.LIVE:
+            return None
+        return self._lease(session, self._clock(), 0, Decision(why="redirect"), counts=False)
+
+    async def acquire(
+        self,
+        *,
+        timeout: float,
+        attempt: int = 0,
+        avoid: Collection[str] = (),
+        pin: str | None = None,
+    ) -> Lease | None:
+        """Wait up to ``timeout`` seconds for a lease; None where there was none, or at `close`.
+
+        Raises `SessionFilterSessionGone` where ``pin`` names a session that is gone.
+        """
+        deadline = self._clock() + timeout
+        waited = False
+        while True:
+            got = (
+                self.acquire_pinned(pin, attempt=attempt)
+                if pin is not None
+                else self.try_acquire(attempt=attempt, avoid=avoid)
+            )
+            if isinstance(got, Lease):
+                if waited:
+                    self._wake_one()  # there may be one for the next, too
+                return got
+            left = deadline - self._clock()
+            if left <= 0 or self._closed:
+                return None
+            waited = True
+            await self._sleep(min(got, left))
+
+    async def _sleep(self, seconds: float) -> None:
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        self.waiting += 1
+        try:
+            await asyncio.wait_for(waiter, seconds)
+        except asyncio.TimeoutError:
+            with suppress(ValueError):
+                self._waiters.remove(waiter)
+        finally:
+            self.waiting -= 1
+
+    def close(self) -> None:
+        """Wake everyone who waits, empty-handed, and let nobody wait any more."""
+        self._closed = True
+        while self._waiters:
+            self._wake_one()
+
+    def _wake_one(self) -> None:
+        while self._waiters:
+            waiter = self._waiters.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                return
+
+    def next_chance(self) -> float:
+        """Return the seconds until a lease may be had, 0.0 if one may be had now.
+
+        An estimate for the request queue: it asks no policy and changes nothing that is learnt.
+        """
+        now = self._clock()
+        self.roster.tick(now)
+        return max(self.health.gate(now), self._hold_until - now, 0.0)
+
+    def _wait(self, now: float, wanted: float) -> float:
+        self._hold_until = max(now + SHORTEST_WAIT, min(now + wanted, self.roster.next_due()))
+        return self._hold_until - now
+
+    def _became_ready(self) -> None:
+        self._hold_until = -math.inf
+        self._wake_one()
+
+    def _lease(
+        self, session: Session, now: float, attempt: int, decision: Decision, *, counts: bool = True
+    ) -> Lease:
+        self._leases += 1
+        lease = Lease(
+            f"{session.id}.{self._leases}", session, now, attempt, decision.why, decision.tag
+        )
+        self.in_flight += 1
+        self.roster.take(session, now, counts=counts)
+        self.health.probe(now)
+        self.policy.acquired(lease)
+        self._watcher.count(f"picks/{decision.why}")
+        return lease
+
+    # -- report ----------------------------------------------------------------------------------
+
+    def report(self, lease: Lease, verdict: Verdict, *, sent: float, latency: float) -> None:
+        """End a lease with what its answer says; a second report of the same lease does nothing.
+
+        ``sent`` is when the request left, on the pool's clock; ``latency`` is in seconds.
+        """
+        if not self._end(lease):
+            return
+        now = self._clock()
+        session = lease.session
+        if verdict.is_local:
+            self.policy.abandoned(lease)
+        else:
+            outcome = self._outcome(lease, verdict, now, sent, latency)
+            self._tally(session, outcome)
+            reaction = self.policy.report(lease, outcome)
+            if not (outcome.stale or outcome.site_down or self._dry_run):
+                self._apply(session, reaction, verdict, now)
+        self._settle(session, now)
+
+    def abandon(self, lease: Lease) -> None:
+        """End a lease without an answer that counts; a second time does nothing."""
+        if self._end(lease):
+            self.policy.abandoned(lease)
+            self._settle(lease.session, self._clock())
+
+    def amend(self, session_id: str, verdict: Verdict) -> bool:
+        """Turn one earlier success of a session into ``verdict``; False where it is retired."""
+        session = self.roster.sessions.get(session_id)
+        if session is None:
+            return False
+        now = self._clock()
+        outcome = Outcome(verdict, now, sent=now, latency=0.0)
+        session.oks = max(0, session.oks - 1)
+        self._tally(session, outcome)
+        reaction = self.policy.amended(session, outcome)
+        if not self._dry_run:
+            self._apply(session, reaction, verdict, now)
+        self._settle(session, now)
+        return True
+
+    def _end(self, lease: Lease) -> bool:
+        if lease.ended:
+            return False
+        lease.ended = True
+        lease.session.in_flight -= 1
+        self.in_flight -= 1
+        return True
+
+    def _settle(self, session: Session, now: float) -> None:
+        self.roster.give_back(session, now)
+        self._became_ready()  # whoever waits may look again: the policy may know more now
+
+    def _outcome(
+        self, lease: Lease, verdict: Verdict, now: float, sent: float, latency: float
+    ) -> Outcome:
+        session = lease.session
+        stale = sent <= session.blamed or session.state is State.RETIRED
+        if verdict.kind is not Kind.PROXY_ERROR and not self._dry_run:
+            predicted = 0.0 if stale else self.policy.predict(lease)
+            if predicted is None:
+                predicted = self._predict(session)
+            self.health.observe(now, verdict.kind is Kind.OK, predicted)
+        when, who = self._last_ok
+        return Outcome(
+            verdict,
+            now,
+            sent,
+            latency,
+            stale=stale,
+            site_down=self.health.down,
+            others_pass=who is not session and now - when < OTHERS_WINDOW,
+        )
+
+    def _predict(self, session: Session) -> float:
+        if session.proven:
+            return (session.oks + 1.6) / (session.oks + session.blocks + 2.0)
+        good, bad = self.new_odds
+        return good / (good + bad) * REPROBE_ODDS ** self._site_rests(session)
+
+    def _site_rests(self, session: Session) -> int:
+        """How often the session's proxy was blocked here before: it is expected to fail again."""
+        if self.proxies is None or session.endpoint is None:
+            return 0
+        return self.proxies.rests(session.endpoint)
+
+    def _tally(self, session: Session, outcome: Outcome) -> None:
+        """Keep the counters that verdicts, restarts and people look at."""
+        kind = outcome.verdict.kind
+        if (
+            not session.proven
+            and kind in (Kind.OK, Kind.BLOCKED)
+            and not outcome.site_down
+            and not self._site_rests(session)
+        ):
+            self.new_odds = [0.99 * odds for odds in self.new_odds]
+            self.new_odds[kind is not Kind.OK] += 1.0
+        endpoint = session.endpoint
+        if kind is Kind.OK:
+            session.oks += 1
+            session.errors = 0
+            self._last_ok = (outcome.now, session)
+        elif kind is Kind.BLOCKED:
+            session.blocks += not (outcome.stale or outcome.site_down)
+        elif kind is not Kind.THROTTLED:
+            session.errors += not outcome.stale
+        if endpoint is None:
+            return
+        if kind is Kind.PROXY_ERROR:
+            if not outcome.stale and not self._dry_run:
+                self._endpoint_health.failed(endpoint, outcome.now)
+        elif kind is not Kind.SITE_ERROR:
+            self._endpoint_health.worked(endpoint)
+            if kind is Kind.OK and self.proxies is not None:
+                self.proxies.worked(endpoint)
+
+    def _apply(self, session: Session, reaction: Reaction, verdict: Verdict, now: float) -> None:
+        if session.state is State.RETIRED:
+            return
+        if verdict.kind is not Kind.OK:
+            session.blamed = now
+        if reaction.retire:
+            reason = "proxy" if verdict.kind is Kind.PROXY_ERROR else "blocked"
+            self.roster.retire(session, reason, now)
+        elif reaction.rest > 0:
+            self.roster.rest(session, reaction.rest, now)
+
+    # -- from outside ----------------------------------------------------------------------------
+
+    def retire(self, session_id: str, reason: str) -> bool:
+        """Take a session out for good; False where there is none of this id."""
+        session = self.roster.sessions.get(session_id)
+        if session is None:
+            return False
+        self.roster.retire(session, reason, self._clock())
+        return True
+
+    def update_proxies(self, endpoints: Iterable[ProxyEndpoint]) -> None:
+        """Take over a new list of proxies; sessions on those that are gone are retired."""
+        if self.proxies is None:
+            return
+        gone = self.proxies.update(endpoints)
+        now = self._clock()
+        for session in [
+            s for s in self.sessions.values() if s.endpoint is not None and s.endpoint.key in gone
+        ]:
+            self.roster.retire(session, "proxy-gone", now)
+        self._became_ready()
+
+    def explain(self) -> str:
+        """Say in a paragraph what is known of the site."""
+        now = self._clock()
+        live = [s for s in self.sessions.values() if s.state is State.LIVE]
+        told = (
+            f"{self.site}: {sum(s.proven for s in live)} of {len(self.sessions)} sessions work, "
+            f"{self.roster.resting} rest, {self.in_flight} requests are in flight."
+        )
+        return " ".join(filter(None, (told, self.health.explain(now), self.policy.explain(now))))

@@ -1,0 +1,274 @@
+"""Who is in a pool, and who can take a request now.
+
+Membership, limits, rests and retirements; the policy is told of every change. Retirement is terminal:
+a session leaves by one door (`Roster.retire`) and never comes back.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from scrapy_session_filter.sampling import SampleSet
+from scrapy_session_filter.session import Session, State, new_session_id
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping
+    from random import Random
+
+    from scrapy_session_filter.policies import Policy
+    from scrapy_session_filter.proxies import EndpointHealth, SiteProxies
+
+LONGEST_REST = 86400.0
+"""Seconds; the bound of any single rest, whatever a site or a policy asks for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a session may be used for; 0 means no limit.
+
+    ``max_sessions``: unretired sessions in the pool. ``max_age`` and ``max_idle``: seconds since its
+    birth and since its last use. ``max_uses``: requests, those in flight included. ``concurrency``:
+    requests at once. ``delay``: least seconds between two requests.
+    """
+
+    max_sessions: int = 0
+    max_age: float = 0.0
+    max_idle: float = 0.0
+    max_uses: int = 0
+    concurrency: int = 0
+    delay: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Watcher:
+    """Who is told what happens: by default nobody.
+
+    ``count`` hears of events by name, for the stats; ``urgent`` that a session rests or was retired,
+    which wants to be saved at once; ``gone`` that a retired session's last lease has ended, so that
+    its cookies and browser contexts can go.
+    """
+
+    count: Callable[[str], None] = lambda name: None
+    urgent: Callable[[], None] = lambda: None
+    gone: Callable[[Session], None] = lambda session: None
+
+
+class Roster:
+    """The unretired sessions of one site, and their availability.
+
+    ``proxies`` is None for sessions without a proxy. ``headers`` draws a header set for a new
+    session. ``on_ready`` is called when a session becomes available.
+    """
+
+    def __init__(
+        self,
+        site: str,
+        *,
+        policy: Policy,
+        proxies: SiteProxies | None,
+        endpoint_health: EndpointHealth,
+        headers: Callable[[], Mapping[str, str]],
+        limits: Limits,
+        rng: Random,
+        watcher: Watcher,
+        on_ready: Callable[[], None],
+    ) -> None:
+        self.sessions: OrderedDict[str, Session] = OrderedDict()  # in order of birth
+        self.changed: set[Session] = set()  #: since they were last handed to the store
+        self.removed: list[str] = []  #: ids retired since then
+        self.resting = 0
+        self._site = site
+        self._policy = policy
+        self._proxies = proxies
+        self._endpoint_health = endpoint_health
+        self._headers = headers
+        self._limits = limits
+        self._rng = rng
+        self._watcher = watcher
+        self._on_ready = on_ready
+        self._unused: SampleSet[Session] = SampleSet()  # still waiting for their first answer
+        self._timers: list[tuple[float, int, Session]] = []
+        self._timer_count = 0
+
+    # -- joining -----------------------------------------------------------------------------------
+
+    def can_create(self, now: float) -> bool:
+        """Return whether `create` may return a session now."""
+        if len(self._unused):
+            return True
+        return self._has_room() and (self._proxies is None or self._proxies.has_free(now))
+
+    def create(
+        self, now: float, *, group: str | None = None, avoid: Collection[str] = ()
+    ) -> Session | None:
+        """Return a session that never had an answer: one still unused, else a new one.
+
+        Its proxy is of ``group`` if it can, and not that of a session in ``avoid`` if there is
+        another. None where proxies or room have run out.
+        """
+        if len(self._unused):
+            unused = self._unused.draw(self._rng, lambda s: s.id in avoid)
+            if unused is not None:
+                return unused
+        if not self._has_room():
+            return None
+        endpoint = None
+        if self._proxies is not None:
+            failed_on = {
+                s.endpoint.key
+                for s in map(self.sessions.get, avoid)
+                if s is not None and s.endpoint is not None
+            }
+            endpoint = self._proxies.take(now, group=group, avoid=failed_on)
+            if endpoint is None:
+                return None
+        session = Session(new_session_id(), self._site, endpoint, self._headers(), now, now)
+        self.join(session, now)
+        self._watcher.count("sessions/created")
+        return session
+
+    def join(self, session: Session, now: float) -> None:
+        """Take in a session whose proxy is taken for it."""
+        self.sessions[session.id] = session
+        self.resting += session.state is State.RESTING
+        self._policy.added(session)
+        self.refresh(session, now)
+
+    def _has_room(self) -> bool:
+        bound = self._limits.max_sessions if self._policy.bounded else 0
+        return not bound or len(self.sessions) < bound
+
+    # -- availability ------------------------------------------------------------------------------
+
+    def is_spent(self, session: Session) -> bool:
+        """Return whether the session has served all the requests it may."""
+        return bool(self._limits.max_uses) and session.uses >= self._limits.max_uses
+
+    def is_expired(self, session: Session, now: float) -> bool:
+        """Return whether the session is too old, or was idle for too long."""
+        age, idle = self._limits.max_age, self._limits.max_idle
+        return bool(
+            (age and now - session.born > age)
+            or (idle and not session.in_flight and now - session.used > idle)
+        )
+
+    def is_usable(self, session: Session, now: float) -> bool:
+        """Return whether the session can take a request now."""
+        concurrency = self._limits.concurrency
+        return not (
+            session.state is not State.LIVE
+            or session.free_at > now
+            or (concurrency and session.in_flight >= concurrency)
+            or self.is_spent(session)
+            or (session.endpoint and self._endpoint_health.wake(session.endpoint) > now)
+        )
+
+    def take(self, session: Session, now: float, *, counts: bool) -> None:
+        """Enter one request of a session; ``counts`` is false for the next hop of a redirect."""
+        if counts:
+            session.uses += 1
+            if self._limits.delay:
+                session.free_at = now + self._limits.delay
+        session.used = now
+        session.in_flight += 1
+        self.changed.add(session)
+        self.refresh(session, now)
+
+    def give_back(self, session: Session, now: float) -> None:
+        """Bring a session up to date after one of its requests ended."""
+        if session.state is State.RETIRED:
+            if not session.in_flight:
+                self._watcher.gone(session)
+        elif self.is_spent(session) and not session.in_flight:
+            self.retire(session, "uses", now)
+        else:
+            self.changed.add(session)
+            self.refresh(session, now)
+
+    def refresh(self, session: Session, now: float) -> None:
+        """Find out whether a session can take a request now, and tell the policy if that changed."""
+        usable = self.is_usable(session, now)
+        if usable != session.ready:
+            session.ready = usable
+            if usable:
+                self._policy.ready(session)
+                self._on_ready()
+            else:
+                self._policy.busy(session)
+        if not usable:
+            when = session.wake if session.state is State.RESTING else session.free_at
+            if session.endpoint is not None:
+                when = max(when, self._endpoint_health.wake(session.endpoint))
+            if when > now:
+                self._timer_count += 1
+                heapq.heappush(self._timers, (when, self._timer_count, session))
+        if usable and not session.proven and not session.in_flight and not session.blocks:
+            self._unused.add(session)
+        else:
+            self._unused.discard(session)
+
+    def tick(self, now: float) -> None:
+        """Let happen what is due: sessions wake up, become free again, or are too old."""
+        while self._timers and self._timers[0][0] <= now:
+            session = heapq.heappop(self._timers)[2]
+            if session.state is State.RETIRED:
+                continue
+            if session.state is State.RESTING and session.wake <= now:
+                session.state = State.LIVE
+                self.resting -= 1
+                self.changed.add(session)
+            self.refresh(session, now)
+        age = self._limits.max_age
+        while age and self.sessions:
+            oldest = next(iter(self.sessions.values()))
+            if now - oldest.born <= age:
+                break
+            self.retire(oldest, "age", now)
+
+    def next_due(self) -> float:
+        """Return when a session or a proxy next becomes available by itself; may be infinity."""
+        due = self._timers[0][0] if self._timers else math.inf
+        if self._proxies is not None and self._has_room():
+            due = min(due, self._proxies.next_free())
+        return due
+
+    # -- leaving -----------------------------------------------------------------------------------
+
+    def rest(self, session: Session, seconds: float, now: float) -> None:
+        """Take a session out for a time; a longer rest that it has already stays."""
+        wake = now + min(seconds, LONGEST_REST)
+        if session.state is State.RETIRED or session.wake >= wake:
+            return
+        if session.state is State.LIVE:
+            session.state = State.RESTING
+            self.resting += 1
+            self._watcher.count("sessions/rested")
+        session.wake = wake
+        self.changed.add(session)
+        self.refresh(session, now)
+        self._watcher.urgent()
+
+    def retire(self, session: Session, reason: str, now: float) -> None:
+        """Take a session out for good; ``reason`` names a stat, after ``"blocked"`` its proxy rests."""
+        if session.state is State.RETIRED:
+            return
+        self.resting -= session.state is State.RESTING
+        session.state = State.RETIRED
+        if session.ready:
+            session.ready = False
+            self._policy.busy(session)
+        self._unused.discard(session)
+        self._policy.removed(session)
+        del self.sessions[session.id]
+        self.changed.discard(session)
+        self.removed.append(session.id)
+        if self._proxies is not None and session.endpoint is not None:
+            self._proxies.give_back(session.endpoint, now, blocked=reason == "blocked")
+        self._watcher.count(f"sessions/retired/{reason}")
+        self._watcher.urgent()
+        if not session.in_flight:
+            self._watcher.gone(session)

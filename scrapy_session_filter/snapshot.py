@@ -1,0 +1,130 @@
+"""A pool as plain JSON: what the store is told, and what it gives back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from scrapy_session_filter.exceptions import InvalidRow
+from scrapy_session_filter.roster import LONGEST_REST
+from scrapy_session_filter.session import Session, State
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from scrapy_session_filter.pool import SessionPool
+    from scrapy_session_filter.session import Row
+
+
+@dataclass(slots=True)
+class Restored:
+    """How many saved sessions came back, and why the others did not."""
+
+    kept: int = 0
+    expired: int = 0
+    no_proxy: int = 0
+    damaged: int = 0
+
+    def __str__(self) -> str:
+        return (
+            f"{self.kept} sessions restored ({self.expired} had expired, {self.no_proxy} had lost "
+            f"their proxy, {self.damaged} were damaged)"
+        )
+
+
+def take_changes(pool: SessionPool, wall_offset: float) -> tuple[list[Row], list[str]]:
+    """Return rows to write and ids of sessions to forget, since the last call.
+
+    ``wall_offset`` is wall clock minus pool clock, in seconds.
+    """
+    roster = pool.roster
+    rows = []
+    for session in roster.changed:
+        session.learnt = pool.policy.dump_session(session)
+        rows.append(session.to_row(wall_offset))
+    roster.changed.clear()
+    removed, roster.removed = roster.removed, []
+    return rows, removed
+
+
+def site_state(pool: SessionPool, wall_offset: float) -> dict[str, Any]:
+    """Return what was learnt of the pool's site."""
+    return {
+        "policy": type(pool.policy).__name__,
+        "learnt": pool.policy.dump(),
+        "health": pool.health.dump(),
+        "new": [round(odds, 4) for odds in pool.new_odds],
+        "proxies": pool.proxies.dump(wall_offset) if pool.proxies is not None else {},
+    }
+
+
+def restore(
+    pool: SessionPool,
+    rows: Iterable[Row],
+    state: Mapping[str, Any] | None,
+    *,
+    now: float,
+    wall_offset: float,
+) -> Restored:
+    """Fill a new pool with what was saved.
+
+    Sessions that are too old, damaged, or whose proxy is gone or taken are dropped, and count as
+    removed, so that the store forgets them too.
+    """
+    _restore_site(pool, state or {}, now, wall_offset)
+    restored = Restored()
+    sessions = []
+    for row in rows:
+        session = _session(pool, row, restored, now, wall_offset)
+        if session is None:
+            if isinstance(row.get("id"), str) and row["id"] not in pool.sessions:
+                pool.roster.removed.append(row["id"])
+        else:
+            sessions.append(session)
+    for session in sorted(sessions, key=lambda session: session.born):
+        pool.roster.join(session, now)
+    restored.kept = len(sessions)
+    return restored
+
+
+def _session(
+    pool: SessionPool, row: Row, restored: Restored, now: float, wall_offset: float
+) -> Session | None:
+    proxies = pool.proxies
+    try:
+        session = Session.from_row(row, None, now=now, wall_offset=wall_offset)
+    except InvalidRow:
+        restored.damaged += 1
+        return None
+    if session.site != pool.site or session.id in pool.sessions:
+        restored.damaged += 1
+        return None
+    if pool.roster.is_expired(session, now) or pool.roster.is_spent(session):
+        restored.expired += 1
+        return None
+    key = row.get("proxy")
+    session.endpoint = proxies.adopt(key) if proxies is not None and key else None
+    if (session.endpoint is None) != (proxies is None):
+        restored.no_proxy += 1
+        return None
+    if session.state is State.RESTING:
+        session.wake = min(session.wake, now + LONGEST_REST)
+    return session
+
+
+def _restore_site(
+    pool: SessionPool, state: Mapping[str, Any], now: float, wall_offset: float
+) -> None:
+    learnt, health, odds = state.get("learnt"), state.get("health"), state.get("new")
+    if isinstance(learnt, dict) and state.get("policy") == type(pool.policy).__name__:
+        pool.policy.load(learnt)
+    if isinstance(health, dict):
+        pool.health.load(health)
+    if (
+        isinstance(odds, list)
+        and len(odds) == 2
+        and all(isinstance(value, (int, float)) and 0 < value <= 100 for value in odds)
+    ):
+        pool.new_odds = [float(value) for value in odds]
+    if pool.proxies is not None:
+        pool.proxies.load(state.get("proxies"), now=now, wall_offset=wall_offset)
