@@ -1,0 +1,4 @@
+"""adaptive"""
+from scrapy_session_filter.policies.adaptive.policy import AdaptivePolicy
+
+__all__ = ["AdaptivePolicy"]
