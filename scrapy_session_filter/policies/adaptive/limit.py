@@ -7,11 +7,12 @@ import math
 from scrapy_session_filter.policies.adaptive.intensity import BINS, USUAL, WINDOWS, bin_of
 
 EVIDENCE = 6.0
+KEEP_EVIDENCE = 3.0
 DECAY = 0.995
 PRIOR_RISK = 0.005
 PRIOR_USES = 20.0
 USUAL_BONUS = 1.0
-STAY_BONUS = 2.0
+STAY_BONUS = 5.0
 SCOUTS = 4
 FIRST_SAFE = 4.0
 REFIT = 16
@@ -27,6 +28,7 @@ class Limit:
     def __init__(self):
         self.uses = [[0.0] * BINS for _ in WINDOWS]
         self.bans = [[0.0] * BINS for _ in WINDOWS]
+        self.hazard = [0.5] * BINS
         self.risk = [PRIOR_RISK * b / 2 for b in range(BINS)]
         self.scale = USUAL
         self.window = WINDOWS[USUAL]
@@ -39,6 +41,7 @@ class Limit:
         self.safe, self.safe_hits = FIRST_SAFE, 0
         self.scouting = 0
         self.k = 0
+        self.scarce, self.safe_at, self.pace = False, 0.0, 3.0
         self.last_cut = None  # (levels, cap, edge, near) before
         self.hint = -1
 
@@ -59,11 +62,12 @@ class Limit:
         u = levels[self.scale]
         if u > 0.9 * self.safe:
             self.safe_hits += 1
-            if self.safe_hits >= 3:
+            if self.safe_hits >= 3 and now > self.safe_at:
                 self.safe *= 1.25
                 self.safe_hits = 0
+                self.safe_at = now + (self.pace if self.scarce else 0.0)
         if u > 0.8 * self.cap and now > self.grow_at:
-            near = self.dependent and 0.7 * self.edge < self.cap < 1.2 * self.edge
+            near = 0.7 * self.edge < self.cap < 1.2 * self.edge
             self.cap *= 1 + 0.1 / 2**self.near if near else 1.5
             self.grow_at = now + self.step()
 
@@ -124,7 +128,7 @@ class Limit:
         if at != self.scale and best > EVIDENCE:
             self.switch(at, split)
             self.gain = self.split(at)[0]
-        self.dependent = self.gain > EVIDENCE
+        self.dependent = self.gain > (KEEP_EVIDENCE if self.dependent else EVIDENCE)
 
     def switch(self, k, split):
         theta = 2 ** (split / 4)
@@ -161,4 +165,5 @@ class Limit:
         for b in range(BINS - 1, -1, -1):
             n += uses[b]
             x += bans[b]
+            self.hazard[b] = (x + 0.5) / (n + 1.0)
             risk[b] = (x + PRIOR_RISK * b / 2 * PRIOR_USES) / (n + PRIOR_USES)

@@ -10,6 +10,7 @@ from scrapy_session_filter.policies.base import KEEP, RETIRE, Decision, Policy, 
 from scrapy_session_filter.verdict import Kind
 
 LOOK = 8
+FIRST_OF = __import__("operator").itemgetter(0)
 SHARE = 0.1
 SPREAD = 0.25
 
@@ -28,13 +29,25 @@ class AdaptivePolicy(Policy):
         self.mean, self.latency = 0.8, 0.0
         self.tokens = 1.0
         self.tick = 0
-        self.resting = 0
+        self.population = 0
+        self.memory = []
+        self.oks, self.entries = 0.0, 0
+        self.out, self.out_since, self.out_total, self.recovered = 0, 0.0, 0.0, 0  # blocked that worked
+
+    def outage_time(self):
+        return (self.out_total + self.P.get("B0",120.0)) / (self.recovered + 1.0)
+
+    def tally_out(self, now, change):
+        self.out_total += self.out * (now - self.out_since)
+        self.out_since = now
+        self.out = max(0, self.out + change)
 
     # -- membership
     def added(self, session):
         e = session.endpoint
         r = Record(session, None if e is None or e.per_session else e.group, session.used)
         session.memo = r
+        self.population += 1
         L = session.learnt
         if L:
             r.good, r.bad, r.latency, r.weight, r.rung, r.worked, w, lv = L
@@ -42,7 +55,7 @@ class AdaptivePolicy(Policy):
             r.doubt = "work" if w else None
 
     def removed(self, session):
-        pass
+        self.population -= 1
 
     def ready(self, session):
         r = session.memo
@@ -84,15 +97,33 @@ class AdaptivePolicy(Policy):
         now, rnd, exp = ask.now, self.rng.random, math.exp
         limit = self.limit
         work, cap, W, k = self.work, limit.cap, limit.window, limit.scale
-        risk, safe, full = limit.risk, limit.safe, limit.scouting >= SCOUTS
+        scarce = not ask.can_create
+        risk, safe, full = limit.risk, limit.safe, limit.scouting >= max(1, min(SCOUTS, len(self.work) // int(self.P.get("sd", 8)))) if scarce else limit.scouting >= SCOUTS
         avoid = ask.avoid
         n = len(work)
         L = self.latency or 1.0
         mean2 = 2 * self.mean
-        price = self.P.get("price", 1.0)
-        best, bv, br, wait = None, 0.0, 0.0, 1.0
-        for i in range(LOOK if n > LOOK else n):
-            r = work[int(rnd() * n)] if n > LOOK else work[i]
+        m = self.new[0] / (self.new[0] + self.new[1])
+        C = self.context.concurrency
+        price = 1.0
+        limit.scarce = scarce
+        limit.pace = self.P.get("pace", 3.0)
+        if n and scarce:
+            loss = self.outage_time() * C / L / n * min(1.0, C / n)
+            price = 1.0 + self.P.get("pk", 0.3) * (min(1 / m, loss) if ask.can_create else loss)
+        best, bv, br, wait = None, 0.0, 0.0, 1e9
+        over, ou, ow = None, 0.0, 1e9
+        use_memory = n > LOOK and not (scarce and n < 2 * C and self.P.get('nomem', 1))
+        if n > LOOK:
+            look = [r for r in self.memory if r.place >= 0] if use_memory else []
+            for _ in range(LOOK - len(look) if n > LOOK else n):
+                r = work[int(rnd() * n)]
+                if r not in look:
+                    look.append(r)
+        else:
+            look = work
+        rated = []
+        for r in look:
             s = r.session
             fl = s.in_flight
             if fl > r.good or (avoid and s.id in avoid):
@@ -100,8 +131,8 @@ class AdaptivePolicy(Policy):
             u = r.levels[k] * exp((r.last - now) / W) + 1.0
             if u > cap:
                 w = W * math.log((u - 1) / (cap - 1))
-                if w < wait:
-                    wait = w
+                if w < ow:
+                    over, ou, ow = r, u, w
                 continue
             if full and u > safe:
                 if wait > 0.2:
@@ -112,9 +143,13 @@ class AdaptivePolicy(Policy):
             if cap < math.inf:
                 v *= 1 - SPREAD * (u / cap) ** 2
             v /= 0.5 + 0.5 * ((r.latency + 2 * L) / (r.weight + 2) / L) * (1 + SHARE * fl)
+            rated.append((v, r))
             if v > bv:
                 best, bv, br = r, v, x
-        m = self.new[0] / (self.new[0] + self.new[1])
+        mem = int(self.P.get("mem", 4))
+        if n > LOOK:
+            rated.sort(key=FIRST_OF, reverse=True)
+            self.memory = [r for _, r in rated[:mem]]
         fresh = m if ask.can_create else 0.0
         self.tick += 1
         how = EXPLOIT
@@ -123,10 +158,19 @@ class AdaptivePolicy(Policy):
             ev = max(fresh, odds)
             if ask.attempt and best is not None:
                 ev = 0.0
+            if n and ev * (self.oks / (self.entries + 1) + 1) < self.P.get("gate", 0.2):
+                ev = 0.0
             if ev > 0 and (self.tokens >= 1 or not n or (best is not None and ev > bv)):
                 how = FRESH if fresh >= odds else PROBE
         if how == EXPLOIT:
+            if best is None and over is not None:
+                wait = min(wait, max(0.05, ow * min(1.0, LOOK / n)))
+                price = 1 + (min(1 / m, self.outage_time() * cap / W) if ask.can_create else self.outage_time() * cap / W)
+                if limit.hazard[bin_of(ou)] * price < max(self.P.get("kappa", 0.0), wait / L * self.P.get("wk", 0.3)):
+                    self.tokens = min(self.tokens + 1, 2.0 * self.context.concurrency)
+                    return Decision.use(over.session, "risked", Pick(EXPLOIT))
             if best is None:
+                wait = min(wait, 1.0)
                 self.tokens = min(self.tokens + wait / L, 2.0 * self.context.concurrency)
                 return Decision.hold(max(0.05, wait))
             self.tokens = min(
@@ -221,12 +265,18 @@ class AdaptivePolicy(Policy):
             )
             if how != EXPLOIT or not outcome.stale:
                 if r.doubt is not None:
+                    self.tally_out(now, -1)
                     if pick.rung <= 1 and self.P.get("clear", 1):
                         limit.cleared(r.doubt)
+                    else:
+                        self.recovered += 1
                     r.doubt = None
+                if how != EXPLOIT:
+                    self.entries += 1
                 r.worked = True
                 r.rung = 0
                 self.enter(r)
+            self.oks += 1
             if how == EXPLOIT:
                 limit.passed(pick.levels, now)
             return KEEP
@@ -235,6 +285,7 @@ class AdaptivePolicy(Policy):
                 return KEEP
             if kind is not Kind.PROXY_ERROR:
                 r.doubt = pick.levels
+                self.tally_out(now, 1)
                 limit.blocked(pick.levels, now)
             elif r.good >= r.bad:
                 return KEEP
@@ -248,7 +299,14 @@ class AdaptivePolicy(Policy):
                 return RETIRE
         self.leave(r)
         r.failed = now
-        return Reaction(rest=self.ladder.rest(r.rung))
+        rest = self.ladder.rest(r.rung)
+        sk = self.P.get("starve", 4.0)
+        if sk and rest > 2:
+            C, L = self.context.concurrency, self.latency or 1.0
+            idle = self.population - len(self.work)
+            if len(self.work) == 0 and not limit.dependent:
+                rest = min(rest, max(2.0, idle * L / C * sk))
+        return Reaction(rest=rest)
 
     # -- state
     def dump(self):
