@@ -1,5 +1,7 @@
 """The shipped pool and policy behind the arena's interface."""
+
 from dataclasses import dataclass
+
 try:
     from arena import Policy
 except ImportError:
@@ -11,7 +13,14 @@ from scrapy_session_filter.proxies import EndpointHealth, SiteProxies
 from scrapy_session_filter.session import Lease
 from scrapy_session_filter.verdict import OK, Kind, Verdict, About
 
-VERDICTS = {"ok": OK, "404": OK, "block": Verdict(Kind.BLOCKED, "status-403"), "neterr": Verdict(Kind.PROXY_ERROR, "timeout"), "5xx": Verdict(Kind.SITE_ERROR, "status-503")}
+VERDICTS = {
+    "ok": OK,
+    "404": OK,
+    "block": Verdict(Kind.BLOCKED, "status-403"),
+    "neterr": Verdict(Kind.PROXY_ERROR, "timeout"),
+    "5xx": Verdict(Kind.SITE_ERROR, "status-503"),
+}
+
 
 @dataclass(frozen=True, eq=False)
 class Endpoint:
@@ -38,8 +47,24 @@ class Product(Policy):
 
     def site_pool(self, site):
         proxies = SiteProxies(self.endpoints, self.health, self.rng)
-        policy = self.policy_class(PolicyContext(rng=self.rng, concurrency=self.pool.C, gateway=self.pool.n is None, free_groups=proxies.free_groups))
-        return SessionPool(str(site), policy=policy, proxies=proxies, endpoint_health=self.health, headers=dict, limits=Limits(), clock=lambda: self.now, rng=self.rng)
+        policy = self.policy_class(
+            PolicyContext(
+                rng=self.rng,
+                concurrency=self.pool.C,
+                gateway=self.pool.n is None,
+                free_groups=proxies.free_groups,
+            )
+        )
+        return SessionPool(
+            str(site),
+            policy=policy,
+            proxies=proxies,
+            endpoint_health=self.health,
+            headers=dict,
+            limits=Limits(),
+            clock=lambda: self.now,
+            rng=self.rng,
+        )
 
     def pick(self, now, site, attempt):
         self.now = now
