@@ -1,320 +1,346 @@
+"""The adaptive policy: learn what a site allows, and come close to one who knew.
+
+Each idea has its module: `limit` (how hard a session may be used), `ladder` (how long it rests),
+`budget` (what exploring may cost), `working` (the choice among those that work) and `fresh` (new
+sessions). Whether the site itself is down, the pool decides for all policies.
+"""
+
+# ruff: noqa: D102 - the hooks are documented by `Policy`
+
 from __future__ import annotations
 
-import math
+from typing import TYPE_CHECKING, Any
 
+from scrapy_session_filter.policies.adaptive.budget import COSTLIEST, CROWDING, Budget
+from scrapy_session_filter.policies.adaptive.fresh import Fresh
 from scrapy_session_filter.policies.adaptive.intensity import advance, bin_of
 from scrapy_session_filter.policies.adaptive.ladder import RUNGS, Ladder
-from scrapy_session_filter.policies.adaptive.limit import SCOUTS, Limit
-from scrapy_session_filter.policies.adaptive.record import EXPLOIT, FRESH, PROBE, Pick, Record
-from scrapy_session_filter.policies.base import KEEP, RETIRE, Decision, Policy, Reaction
+from scrapy_session_filter.policies.adaptive.limit import Limit
+from scrapy_session_filter.policies.adaptive.record import How, Pick, Record
+from scrapy_session_filter.policies.adaptive.working import LOOK, Choice, WorkingSet
+from scrapy_session_filter.policies.base import (
+    KEEP,
+    RETIRE,
+    THROTTLED_REST,
+    Decision,
+    Policy,
+    PolicyContext,
+    Reaction,
+)
 from scrapy_session_filter.verdict import Kind
 
-LOOK = 8
-FIRST_OF = __import__("operator").itemgetter(0)
-SHARE = 0.1
-SPREAD = 0.25
+if TYPE_CHECKING:
+    from scrapy_session_filter.policies.base import Ask
+    from scrapy_session_filter.session import Lease, Outcome, Session
+
+LONGEST_WAIT, SHORTEST_WAIT = 1.0, 0.05
+"""Seconds; a waiter looks again within them."""
+RISKED = 0.3
+"""Going beyond the cap is right where its risk costs less than this share of the wait it saves."""
+PATIENCE = 4.0
+"""Where nothing works, all resting sessions are tried once while so many pages would be fetched."""
+GIVE_UP_RUNG = 8
+"""From where on (512 s) a session at a gateway goes: new ones never run out there."""
+QUICK_RUNG = 1
+"""A block that is gone by this rung did not last: it was not the limit's."""
 
 
 class AdaptivePolicy(Policy):
-    P = {}  # experiment switches
+    """Learns the site's limit, paces itself, and explores as far as that pays."""
 
-    def __init__(self, context):
+    def __init__(self, context: PolicyContext) -> None:
         super().__init__(context)
-        self.rng = context.rng
-        self.work = []
+        self.working = WorkingSet(context.rng)
         self.ladder = Ladder()
         self.limit = Limit()
-        self.new = [1.0, 1.0]
-        self.groups = {}
-        self.mean, self.latency = 0.8, 0.0
-        self.tokens = 1.0
-        self.tick = 0
-        self.population = 0
-        self.memory = []
-        self.oks, self.entries = 0.0, 0
-        self.out, self.out_since, self.out_total, self.recovered = 0, 0.0, 0.0, 0  # blocked that worked
+        self.fresh = Fresh(context.rng)
+        self.budget = Budget(context.concurrency)
+        self._sessions = 0
+        self._asked = 0
 
-    def outage_time(self):
-        return (self.out_total + self.P.get("B0",120.0)) / (self.recovered + 1.0)
+    # -- membership ------------------------------------------------------------------------------
 
-    def tally_out(self, now, change):
-        self.out_total += self.out * (now - self.out_since)
-        self.out_since = now
-        self.out = max(0, self.out + change)
+    def added(self, session: Session) -> None:
+        record = Record(session)
+        record.load(session.learnt, RUNGS)
+        session.memo = record
+        self._sessions += 1
 
-    # -- membership
-    def added(self, session):
-        e = session.endpoint
-        r = Record(session, None if e is None or e.per_session else e.group, session.used)
-        session.memo = r
-        self.population += 1
-        L = session.learnt
-        if L:
-            r.good, r.bad, r.latency, r.weight, r.rung, r.worked, w, lv = L
-            r.levels = tuple(lv) if lv else None
-            r.doubt = "work" if w else None
+    def removed(self, session: Session) -> None:
+        record: Record = session.memo
+        self.working.leave(record)
+        self.ladder.remove(record)
+        self._sessions -= 1
 
-    def removed(self, session):
-        self.population -= 1
+    def ready(self, session: Session) -> None:
+        record: Record = session.memo
+        if record.working:
+            self.working.enter(record)
+        elif record.tried:
+            self.ladder.add(record)
 
-    def ready(self, session):
-        r = session.memo
-        if r.doubt == "work":
-            r.doubt = None
-            self.enter(r)
-        elif r.place == -2:  # is working, was busy
-            r.place = -1
-            self.enter(r)
-        elif r.good or r.bad:
-            self.ladder.add(r)
+    def busy(self, session: Session) -> None:
+        record: Record = session.memo
+        self.working.pause(record)
+        self.ladder.remove(record)
 
-    def busy(self, session):
-        r = session.memo
-        if r.place >= 0:
-            self.leave(r)
-            r.place = -2
-        self.ladder.remove(r)
+    # -- choosing --------------------------------------------------------------------------------
 
-    def enter(self, r):
-        if r.place < 0:
-            self.ladder.remove(r)
-            if r.session.ready:
-                r.place = len(self.work)
-                self.work.append(r)
-            else:
-                r.place = -2
-
-    def leave(self, r):
-        if r.place >= 0:
-            l = self.work.pop()
-            if l is not r:
-                self.work[r.place] = l
-                l.place = r.place
-        r.place = -1
-
-    # -- choose
-    def choose(self, ask):
-        now, rnd, exp = ask.now, self.rng.random, math.exp
-        limit = self.limit
-        work, cap, W, k = self.work, limit.cap, limit.window, limit.scale
+    def choose(self, ask: Ask) -> Decision:
         scarce = not ask.can_create
-        risk, safe, full = limit.risk, limit.safe, limit.scouting >= max(1, min(SCOUTS, len(self.work) // int(self.P.get("sd", 8)))) if scarce else limit.scouting >= SCOUTS
-        avoid = ask.avoid
-        n = len(work)
-        L = self.latency or 1.0
-        mean2 = 2 * self.mean
-        m = self.new[0] / (self.new[0] + self.new[1])
-        C = self.context.concurrency
-        price = 1.0
-        limit.scarce = scarce
-        limit.pace = self.P.get("pace", 3.0)
-        if n and scarce:
-            loss = self.outage_time() * C / L / n * min(1.0, C / n)
-            price = 1.0 + self.P.get("pk", 0.3) * (min(1 / m, loss) if ask.can_create else loss)
-        best, bv, br, wait = None, 0.0, 0.0, 1e9
-        over, ou, ow = None, 0.0, 1e9
-        use_memory = n > LOOK and not (scarce and n < 2 * C and self.P.get('nomem', 1))
-        if n > LOOK:
-            look = [r for r in self.memory if r.place >= 0] if use_memory else []
-            for _ in range(LOOK - len(look) if n > LOOK else n):
-                r = work[int(rnd() * n)]
-                if r not in look:
-                    look.append(r)
-        else:
-            look = work
-        rated = []
-        for r in look:
-            s = r.session
-            fl = s.in_flight
-            if fl > r.good or (avoid and s.id in avoid):
-                continue
-            u = r.levels[k] * exp((r.last - now) / W) + 1.0
-            if u > cap:
-                w = W * math.log((u - 1) / (cap - 1))
-                if w < ow:
-                    over, ou, ow = r, u, w
-                continue
-            if full and u > safe:
-                if wait > 0.2:
-                    wait = 0.2
-                continue
-            x = risk[bin_of(u)]
-            v = (r.good + mean2) / (r.good + r.bad + 2) * (1 - min(x * price, 0.9))
-            if cap < math.inf:
-                v *= 1 - SPREAD * (u / cap) ** 2
-            v /= 0.5 + 0.5 * ((r.latency + 2 * L) / (r.weight + 2) / L) * (1 + SHARE * fl)
-            rated.append((v, r))
-            if v > bv:
-                best, bv, br = r, v, x
-        mem = int(self.P.get("mem", 4))
-        if n > LOOK:
-            rated.sort(key=FIRST_OF, reverse=True)
-            self.memory = [r for _, r in rated[:mem]]
-        fresh = m if ask.can_create else 0.0
-        self.tick += 1
-        how = EXPLOIT
-        if best is None or self.tokens >= 1 or fresh > bv or not self.tick & 3:
-            probe, odds = self.ladder.best(now, avoid)
-            ev = max(fresh, odds)
-            if ask.attempt and best is not None:
-                ev = 0.0
-            if n and ev * (self.oks / (self.entries + 1) + 1) < self.P.get("gate", 0.2):
-                ev = 0.0
-            if ev > 0 and (self.tokens >= 1 or not n or (best is not None and ev > bv)):
-                how = FRESH if fresh >= odds else PROBE
-        if how == EXPLOIT:
-            if best is None and over is not None:
-                wait = min(wait, max(0.05, ow * min(1.0, LOOK / n)))
-                price = 1 + (min(1 / m, self.outage_time() * cap / W) if ask.can_create else self.outage_time() * cap / W)
-                if limit.hazard[bin_of(ou)] * price < max(self.P.get("kappa", 0.0), wait / L * self.P.get("wk", 0.3)):
-                    self.tokens = min(self.tokens + 1, 2.0 * self.context.concurrency)
-                    return Decision.use(over.session, "risked", Pick(EXPLOIT))
-            if best is None:
-                wait = min(wait, 1.0)
-                self.tokens = min(self.tokens + wait / L, 2.0 * self.context.concurrency)
-                return Decision.hold(max(0.05, wait))
-            self.tokens = min(
-                self.tokens + br * min(1 / m, 20.0) + 0.05 * best.session.in_flight,
-                2.0 * self.context.concurrency,
-            )
-            return Decision.use(best.session, "working", Pick(EXPLOIT))
-        self.tokens -= 1
-        if how == FRESH:
-            return Decision.new("new", self.group(m), Pick(FRESH))
-        self.ladder.remove(probe)
-        return Decision.use(probe.session, "probe", Pick(PROBE, probe.rung, probe.worked))
+        sessions = len(self.working)
+        few = scarce and sessions < 2 * self.context.concurrency
+        scouts = self.limit.scouts_left(sessions, scarce)
+        choice = self.working.choose(ask, self.limit, self.fresh, scouts=scouts, few=few)
+        return (
+            self._explore(ask, choice)
+            or self._exploit(choice)
+            or self._go_beyond(ask, choice)
+            or self._hold(choice)
+        )
 
-    def group(self, m):
-        names = self.context.free_groups()
-        if len(names) < 2:
+    def _explore(self, ask: Ask, choice: Choice) -> Decision | None:
+        """Try a new or a rested session where it is paid for, promises more, or nothing else works.
+
+        A page that was blocked before never explores while a working session is available.
+        """
+        self._asked += 1
+        if ask.attempt and choice.record is not None:
             return None
-        best, bv = None, -1.0
-        for _ in range(4):
-            g = names[int(self.rng.random() * len(names))]
-            x = self.groups.get(g, (0.0, 0.0))
-            v = self.rng.betavariate(2 * m + x[0] + 0.01, 2 * (1 - m) + x[1] + 0.01)
-            if v > bv:
-                best, bv = g, v
-        return best
+        budget, sessions = self.budget, len(self.working)
+        fresh = self.fresh.chance if ask.can_create else 0.0
+        # the ladder is looked at when it may matter, and now and then so that sessions climb it
+        matters = choice.record is None or budget.tokens >= 1 or fresh > choice.value
+        if not matters and self._asked & 3:
+            return None
+        probe, chance = self.ladder.best(ask.now, ask.avoid)
+        best = max(fresh, chance)
+        if best <= 0 or (sessions and not budget.pays(best)):
+            return None
+        promising = choice.record is not None and best > choice.value
+        if not (budget.tokens >= 1 or promising or not sessions):
+            return None
+        budget.tokens -= 1.0
+        if probe is None or fresh >= chance:
+            group = self.fresh.choose(self.context.free_groups())
+            return Decision.new("new", group, Pick(How.FRESH))
+        self.ladder.remove(probe)
+        return Decision.use(probe.session, "probe", Pick(How.PROBE, probe.rung, probe.worked))
 
-    def acquired(self, lease):
-        r = lease.session.memo
-        now = lease.acquired
-        if not isinstance(lease.tag, Pick):
-            lease.tag = Pick(EXPLOIT)
+    def _exploit(self, choice: Choice) -> Decision | None:
+        """Use a working session; what scarcity costs on this pick is what exploring may cost."""
+        if choice.record is None:
+            return None
+        session = choice.record.session
+        replacing = min(1.0 / self.fresh.chance, COSTLIEST)
+        self.budget.earn(choice.risk * replacing + CROWDING * session.in_flight)
+        return Decision.use(session, "working", Pick(How.WORKING))
+
+    def _go_beyond(self, ask: Ask, choice: Choice) -> Decision | None:
+        """Use a session over the cap where waiting would cost more than the ban it risks."""
+        if choice.over is None:
+            return None
+        limit = self.limit
+        choice.wait *= min(1.0, LOOK / len(self.working))  # the others are under the cap earlier
+        cost = self.budget.outage * limit.cap / limit.window  # pages it cannot fetch meanwhile
+        if ask.can_create:
+            cost = min(cost, 1.0 / self.fresh.chance)
+        wait = max(SHORTEST_WAIT, choice.wait) / (self.working.latency or 1.0)
+        if limit.table.hazard[bin_of(choice.level)] * (1.0 + cost) >= RISKED * wait:
+            return None
+        self.budget.earn(1.0)
+        return Decision.use(choice.over.session, "risked", Pick(How.WORKING))
+
+    def _hold(self, choice: Choice) -> Decision:
+        wait = min(choice.wait, LONGEST_WAIT)
+        self.budget.earn(wait / (self.working.latency or 1.0))
+        return Decision.hold(max(SHORTEST_WAIT, wait))
+
+    def acquired(self, lease: Lease) -> None:
+        record: Record = lease.session.memo
+        if not isinstance(lease.tag, Pick):  # pinned, or the next hop of a redirect
+            lease.tag = Pick(How.WORKING)
         pick = lease.tag
-        self.ladder.remove(r)
-        r.levels = pick.levels = advance(r.levels, now - r.last)
-        r.last = now
-        if pick.how == EXPLOIT and pick.levels[self.limit.scale] > self.limit.safe:
+        self.ladder.remove(record)
+        record.levels = pick.levels = advance(record.levels, lease.acquired - record.last)
+        record.last = lease.acquired
+        if pick.how is How.WORKING and pick.levels[self.limit.scale] > self.limit.safe:
             pick.scout = True
             self.limit.scouting += 1
 
-    def abandoned(self, lease):
-        pick, r = lease.tag, lease.session.memo
-        if pick.scout:
-            self.limit.scouting -= 1
-        if pick.how != EXPLOIT:
-            self.tokens += 1
-            if r.place == -1 and r.session.ready and (r.good or r.bad):
-                self.ladder.add(r)
+    # -- learning --------------------------------------------------------------------------------
 
-    # -- learn
-    def predict(self, lease):
-        r, pick = lease.session.memo, lease.tag
-        if pick.how == FRESH:
-            return self.new[0] / (self.new[0] + self.new[1])
-        if pick.how == PROBE:
+    def predict(self, lease: Lease) -> float:
+        record: Record = lease.session.memo
+        pick: Pick = lease.tag
+        if pick.how is How.FRESH:
+            return self.fresh.chance
+        if pick.how is How.PROBE:
             return self.ladder.chance(pick.worked, pick.rung)
-        return (r.good + 2 * self.mean) / (r.good + r.bad + 2) if r.place != -1 else 0.0
+        return record.chance(self.working.mean) if record.working else 0.0
 
-    def report(self, lease, outcome):
-        r, pick, now = lease.session.memo, lease.tag, outcome.now
+    def report(self, lease: Lease, outcome: Outcome) -> Reaction:
+        record: Record = lease.session.memo
+        pick: Pick = lease.tag
+        self._landed(pick)
         kind = outcome.verdict.kind
+        if kind is Kind.SITE_ERROR or (outcome.site_down and kind is not Kind.OK):
+            return self._nobodys_fault(record, pick, outcome)
         ok = kind is Kind.OK
-        how = pick.how
-        limit = self.limit
-        if pick.scout:
-            limit.scouting -= 1
-        if not ok and (kind is Kind.SITE_ERROR or outcome.site_down):
-            if how != EXPLOIT:
-                if r.place == -1 and r.session.ready:
-                    self.ladder.add(r)
-                return Reaction(rest=self.ladder.rest(r.rung))
-            return KEEP
-        if how == FRESH:
-            self.new[0] *= 0.99
-            self.new[1] *= 0.99
-            self.new[not ok] += 1
-            if r.group is not None:
-                x = self.groups.setdefault(r.group, [0.0, 0.0])
-                x[not ok] += 1
-        elif how == PROBE:
-            self.ladder.learn(pick.worked, pick.rung, ok)
-        elif ok or r.place != -1:
-            self.mean += 0.005 * (ok - self.mean)
-        r.count(ok)
+        self._learn_odds(record, pick, ok)
+        record.count(ok)
         if ok:
-            if how != EXPLOIT:
-                self.tokens += 1
-            r.timed(outcome.latency)
-            self.latency = (
-                outcome.latency
-                if not self.latency
-                else self.latency + 0.02 * (outcome.latency - self.latency)
-            )
-            if how != EXPLOIT or not outcome.stale:
-                if r.doubt is not None:
-                    self.tally_out(now, -1)
-                    if pick.rung <= 1 and self.P.get("clear", 1):
-                        limit.cleared(r.doubt)
-                    else:
-                        self.recovered += 1
-                    r.doubt = None
-                if how != EXPLOIT:
-                    self.entries += 1
-                r.worked = True
-                r.rung = 0
-                self.enter(r)
-            self.oks += 1
-            if how == EXPLOIT:
-                limit.passed(pick.levels, now)
+            self._succeeded(record, pick, outcome)
             return KEEP
-        if how == EXPLOIT:
-            if r.place == -1:
-                return KEEP
-            if kind is not Kind.PROXY_ERROR:
-                r.doubt = pick.levels
-                self.tally_out(now, 1)
-                limit.blocked(pick.levels, now)
-            elif r.good >= r.bad:
-                return KEEP
-        elif kind is Kind.PROXY_ERROR and r.worked:
-            self.enter(r)
-            return KEEP
+        if kind is Kind.PROXY_ERROR:
+            return self._proxy_failed(record, pick, outcome)
+        return self._was_blocked(record, pick, outcome)
+
+    def _landed(self, pick: Pick) -> None:
+        if pick.scout:
+            pick.scout = False
+            self.limit.scouting -= 1
+
+    def _learn_odds(self, record: Record, pick: Pick, ok: bool) -> None:
+        if pick.how is How.FRESH:
+            self.fresh.learn(record.group, ok)
+        elif pick.how is How.PROBE:
+            self.ladder.learn(pick.worked, pick.rung, ok)
+        elif ok or record.working:
+            self.working.learn(ok)
+
+    def _nobodys_fault(self, record: Record, pick: Pick, outcome: Outcome) -> Reaction:
+        reaction = self.cost(record.session, outcome) if not outcome.site_down else KEEP
+        if pick.how is not How.WORKING and not record.working:
+            self._put_back(record)
+            return Reaction(rest=max(reaction.rest, self.ladder.rest(record.rung)))
+        return reaction
+
+    def _succeeded(self, record: Record, pick: Pick, outcome: Outcome) -> None:
+        record.timed(outcome.latency)
+        self.working.timed(outcome.latency)
+        self.budget.pages += 1
+        if pick.how is How.WORKING:
+            self.limit.passed(pick.levels, outcome.now)
         else:
-            if how == PROBE:
-                r.rung = min(r.rung + 1, RUNGS - 1)
-            if self.context.gateway and not r.worked:
-                return RETIRE
-        self.leave(r)
-        r.failed = now
-        rest = self.ladder.rest(r.rung)
-        sk = self.P.get("starve", 4.0)
-        if sk and rest > 2:
-            C, L = self.context.concurrency, self.latency or 1.0
-            idle = self.population - len(self.work)
-            if len(self.work) == 0 and not limit.dependent:
-                rest = min(rest, max(2.0, idle * L / C * sk))
+            self.budget.earn(1.0)
+            self.budget.stints += 1
+        if pick.how is How.WORKING and outcome.stale:
+            return  # sent before its last block: it says nothing about now
+        if record.doubt is not None:
+            lasted = pick.rung > QUICK_RUNG
+            self.budget.came_back(outcome.now, lasted)
+            if not lasted:
+                self.limit.cleared(record.doubt)
+            record.doubt = None
+        if record.group in self.fresh.resting and record.group is not None:
+            self.fresh.passed(record.group)
+        record.worked = True
+        record.rung = 0
+        self.ladder.remove(record)
+        self.working.enter(record)
+
+    def _proxy_failed(self, record: Record, pick: Pick, outcome: Outcome) -> Reaction:
+        if pick.how is How.WORKING and (not record.working or record.good >= record.bad):
+            return KEEP
+        if pick.how is not How.WORKING and record.worked:
+            self.working.enter(record)
+            return KEEP
+        if self.context.gateway and not record.worked:
+            return RETIRE
+        return self._rest(record, pick, outcome)
+
+    def _was_blocked(self, record: Record, pick: Pick, outcome: Outcome) -> Reaction:
+        verdict = outcome.verdict
+        if pick.how is How.WORKING:
+            if not record.working:
+                return KEEP  # one more of the same burst
+            told = None
+            if verdict.kind is Kind.THROTTLED:
+                told = verdict.retry_after or THROTTLED_REST
+            else:
+                record.doubt = pick.levels
+                self.budget.went_out(outcome.now)
+            self.limit.blocked(pick.levels, outcome.now, retry_after=told)
+            if record.group is not None:
+                self.fresh.blocked(record.group, record.session.id, outcome.now)
+        elif self.context.gateway and (not record.worked or record.rung >= GIVE_UP_RUNG):
+            return RETIRE
+        return self._rest(record, pick, outcome)
+
+    def _rest(self, record: Record, pick: Pick, outcome: Outcome) -> Reaction:
+        """Send a session to the ladder; where nothing works, to be tried again sooner."""
+        if pick.how is How.PROBE:
+            record.rung = min(record.rung + 1, RUNGS - 1)
+        self.working.leave(record)
+        record.failed = outcome.now
+        rest = self.ladder.rest(record.rung)
+        if not len(self.working) and not self.limit.depends:
+            turn = self._sessions * (self.working.latency or 1.0) / self.context.concurrency
+            rest = min(rest, max(self.ladder.rest(0), PATIENCE * turn))
+        asked = outcome.verdict.retry_after
+        if outcome.verdict.kind is Kind.THROTTLED:
+            rest = max(rest, THROTTLED_REST if asked is None else asked)
         return Reaction(rest=rest)
 
-    # -- state
-    def dump(self):
-        return {}
+    def amended(self, session: Session, outcome: Outcome) -> Reaction:
+        record: Record = session.memo
+        record.count(False)
+        self.working.leave(record)
+        record.failed = outcome.now
+        return Reaction(rest=self.ladder.rest(record.rung))
 
-    def dump_session(self, session):
-        r = session.memo
-        return [r.good, r.bad, r.latency, r.weight, r.rung, r.worked, r.place != -1, r.levels]
+    def abandoned(self, lease: Lease) -> None:
+        record: Record = lease.session.memo
+        pick: Pick = lease.tag
+        self._landed(pick)
+        if pick.how is not How.WORKING:
+            self.budget.earn(1.0)
+            if not record.working:
+                self._put_back(record)
 
-    def explain(self, now):
-        return ""
+    def _put_back(self, record: Record) -> None:
+        if record.session.ready and record.tried:
+            self.ladder.add(record)
+
+    # -- state -----------------------------------------------------------------------------------
+
+    def dump(self) -> dict[str, Any]:
+        return {
+            "limit": self.limit.dump(),
+            "ladder": self.ladder.dump(),
+            "budget": self.budget.dump(),
+            "fresh": self.fresh.dump(),
+            "mean": round(self.working.mean, 4),
+            "latency": round(self.working.latency, 4),
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        self.limit.load(state.get("limit"))
+        self.ladder.load(state.get("ladder"))
+        self.budget.load(state.get("budget"))
+        self.fresh.load(state.get("fresh"))
+        mean, latency = state.get("mean"), state.get("latency")
+        if isinstance(mean, (int, float)) and 0 <= mean <= 1:
+            self.working.mean = float(mean)
+        if isinstance(latency, (int, float)) and 0 <= latency < 1e6:
+            self.working.latency = float(latency)
+
+    def dump_session(self, session: Session) -> Any:
+        record: Record = session.memo
+        return record.dump()
+
+    def explain(self, now: float) -> str:
+        told = [
+            (
+                f"{len(self.working)} sessions take requests; {100 * self.working.mean:.0f} % "
+                f"succeed, in {self.working.latency:.2f} s. A new session works with a chance of "
+                f"{100 * self.fresh.chance:.0f} %."
+            ),
+            self.limit.explain(),
+            self.ladder.explain(),
+        ]
+        resting = sum(subnet.until > now for subnet in self.fresh.resting.values())
+        if resting:
+            told.append(f"{resting} subnets rest: their sessions were blocked together.")
+        return " ".join(filter(None, told))
