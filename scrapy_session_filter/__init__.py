@@ -13,6 +13,7 @@ if TYPE_CHECKING:
         ConfigurationError,
         SessionFilterError,
         SessionFilterGiveUp,
+        SessionFilterRefused,
         SessionFilterSessionGone,
         StoreError,
     )
@@ -34,6 +35,7 @@ __all__ = [
     "SessionFilterExtension",
     "SessionFilterGiveUp",
     "SessionFilterMiddleware",
+    "SessionFilterRefused",
     "SessionFilterSessionGone",
     "StoreError",
     "Strength",
@@ -48,6 +50,7 @@ _HOMES = {
         "ConfigurationError",
         "SessionFilterError",
         "SessionFilterGiveUp",
+        "SessionFilterRefused",
         "SessionFilterSessionGone",
         "StoreError",
     ),

@@ -7,10 +7,11 @@
     ├── StoreError                a store cannot be read or written
     │   └── StoreVersionError     it was written by a newer release; it is left untouched
     ├── InvalidRow                one saved session is damaged or out of range: it alone is dropped
+    ├── SessionFilterRefused      a request cannot carry a session, and must not go out without
     ├── SessionFilterGiveUp       a page was blocked on every attempt it may cost
     └── SessionFilterSessionGone  a request is pinned to a session that no longer exists
 
-The last two reach a request's ``errback``.
+The last three reach a request's ``errback``; there they are also Scrapy's `IgnoreRequest`.
 """
 
 from __future__ import annotations
@@ -48,6 +49,10 @@ class StoreVersionError(StoreError):
 
 class InvalidRow(SessionFilterError, ValueError):  # noqa: N818 - names a row, not a failure of ours
     """A saved session does not hold what a session must hold."""
+
+
+class SessionFilterRefused(SessionFilterError):  # noqa: N818 - the name users match in errbacks
+    """A request should carry a session but cannot; it was stopped instead of going out bare."""
 
 
 class SessionFilterGiveUp(SessionFilterError):  # noqa: N818 - the name users match in errbacks

@@ -32,6 +32,8 @@ __all__ = ["Limits", "SessionPool", "Watcher"]
 
 SHORTEST_WAIT = 0.02
 """Seconds; a waiter asks again no sooner, unless it is woken."""
+LONGEST_HOLD = 5.0
+"""Seconds the queue holds a site that has no session ready, unless one becomes ready earlier."""
 REPROBE_ODDS = 0.25
 """How much less likely a proxy works for each time that it was blocked on this site before."""
 OTHERS_WINDOW = 60.0
@@ -65,6 +67,10 @@ class SessionPool:
         self.health = SiteHealth()
         self.in_flight = 0
         self.waiting = 0
+        self.asked = -math.inf  #: when a session was last asked for
+        self.hungry_since: float | None = None  #: asked for since then, without one success
+        self.handed_out = -math.inf  #: when the queue last let a request go to wait for a session
+        self.given_up = False  #: no page in too long a time, although asked for
         self.new_odds = [1.0, 1.0]  #: discounted successes and failures of sessions at first
         self._endpoint_health = endpoint_health
         self._clock = clock
@@ -101,6 +107,7 @@ class SessionPool:
         it can be helped, a proxy of theirs.
         """
         now = self._clock()
+        self.ask(now)
         self.roster.tick(now)
         pause = self.health.gate(now)
         if pause > 0:
@@ -109,22 +116,34 @@ class SessionPool:
         while True:
             decision = self.policy.choose(Ask(now, attempt, avoid, can_create))
             if decision.wait is not None:
-                return self._wait(now, decision.wait)
+                return self._wait(now, decision.wait, for_all=not avoid)
             session = decision.session
             if session is None:
                 if not can_create:  # a policy that insists
-                    return self._wait(now, 1.0)
+                    return self._wait(now, 1.0, for_all=not avoid)
                 session = self.roster.create(now, group=decision.group, avoid=avoid)
                 if session is None:
                     can_create = False
                     continue
             elif self.roster.is_expired(session, now):
                 self.roster.retire(session, "idle", now)
+                can_create = self.roster.can_create(now)
                 continue
             elif not self.roster.is_usable(session, now):  # its proxy rests since it was offered
                 self.roster.refresh(session, now)
                 continue
             return self._lease(session, now, attempt, decision)
+
+    def is_hopeless(self, avoid: Collection[str]) -> bool:
+        """Return whether every session that there is or may be for now is one of ``avoid``."""
+        now = self._clock()
+        return not self.roster.can_create(now) and not self.roster.has_other_than(avoid)
+
+    def ask(self, now: float) -> None:
+        """Note that somebody wants a page of this site."""
+        self.asked = now
+        if self.hungry_since is None:
+            self.hungry_since = now
 
     def acquire_pinned(self, session_id: str, *, attempt: int = 0) -> Lease | float:
         """Return a lease of this very session, or the seconds after which it may be had.
@@ -216,15 +235,25 @@ class SessionPool:
         An estimate for the request queue: it asks no policy and changes nothing that is learnt.
         """
         now = self._clock()
+        self.ask(now)
+        if self.given_up:
+            return math.inf
         self.roster.tick(now)
+        if self._hold_until <= now and not self.roster.ready and not self.roster.can_create(now):
+            self._wait(now, LONGEST_HOLD)
         return max(self.health.gate(now), self._hold_until - now, 0.0)
 
-    def _wait(self, now: float, wanted: float) -> float:
-        self._hold_until = max(now + SHORTEST_WAIT, min(now + wanted, self.roster.next_due()))
-        return self._hold_until - now
+    def _wait(self, now: float, wanted: float, *, for_all: bool = True) -> float:
+        """Return how long to wait; the queue holds the site so long if none could be served."""
+        until = max(now + SHORTEST_WAIT, min(now + wanted, self.roster.next_due()))
+        if for_all or not self.roster.ready:
+            self._hold_until = until
+        return until - now
 
     def _became_ready(self) -> None:
-        self._hold_until = -math.inf
+        if self._hold_until > -math.inf:
+            self._hold_until = -math.inf
+            self._watcher.ready(self.site)
         self._wake_one()
 
     def _lease(
@@ -232,7 +261,13 @@ class SessionPool:
     ) -> Lease:
         self._leases += 1
         lease = Lease(
-            f"{session.id}.{self._leases}", session, now, attempt, decision.why, decision.tag
+            f"{session.id}.{self._leases}",
+            session,
+            now,
+            attempt,
+            decision.why,
+            decision.tag,
+            counts=counts,
         )
         self.in_flight += 1
         self.roster.take(session, now, counts=counts)
@@ -268,6 +303,21 @@ class SessionPool:
             self.policy.abandoned(lease)
             self._settle(lease.session, self._clock())
 
+    def give_back(self, lease: Lease) -> None:
+        """End a lease of which no use was made; a second time does nothing."""
+        if self._end(lease):
+            self.policy.abandoned(lease)
+            if lease.counts:
+                self.roster.take_back(lease.session)
+            self._settle(lease.session, self._clock())
+
+    def pause(self, lease: Lease) -> None:
+        """End a lease whose use goes on with the next hop of a redirect, for `resume`."""
+        if self._end(lease):
+            self.policy.abandoned(lease)
+            self.roster.expect(lease.session, self._clock())
+            self._became_ready()
+
     def amend(self, session_id: str, verdict: Verdict) -> bool:
         """Turn one earlier success of a session into ``verdict``; False where it is retired."""
         session = self.roster.sessions.get(session_id)
@@ -299,7 +349,7 @@ class SessionPool:
         self, lease: Lease, verdict: Verdict, now: float, sent: float, latency: float
     ) -> Outcome:
         session = lease.session
-        stale = sent <= session.blamed or session.state is State.RETIRED
+        stale = sent < session.blamed or session.state is State.RETIRED
         if verdict.kind is not Kind.PROXY_ERROR and not self._dry_run:
             predicted = 0.0 if stale else self.policy.predict(lease)
             if predicted is None:
@@ -344,6 +394,7 @@ class SessionPool:
             session.oks += 1
             session.errors = 0
             self._last_ok = (outcome.now, session)
+            self.hungry_since = None
         elif kind is Kind.BLOCKED:
             session.blocks += not (outcome.stale or outcome.site_down)
         elif kind is not Kind.THROTTLED:

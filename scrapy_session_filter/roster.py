@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 LONGEST_REST = 86400.0
 """Seconds; the bound of any single rest, whatever a site or a policy asks for."""
+HOP_PATIENCE = 30.0
+"""Seconds a session that is used up is kept for the next hop of a redirect."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +51,14 @@ class Watcher:
 
     ``count`` hears of events by name, for the stats; ``urgent`` that a session rests or was retired,
     which wants to be saved at once; ``gone`` that a retired session's last lease has ended, so that
-    its cookies and browser contexts can go.
+    its cookies and browser contexts can go;
+    ``ready`` that a site may have a session again after somebody had to be refused.
     """
 
     count: Callable[[str], None] = lambda name: None
     urgent: Callable[[], None] = lambda: None
     gone: Callable[[Session], None] = lambda session: None
+    ready: Callable[[str], None] = lambda site: None
 
 
 class Roster:
@@ -81,6 +85,7 @@ class Roster:
         self.changed: set[Session] = set()  #: since they were last handed to the store
         self.removed: list[str] = []  #: ids retired since then
         self.resting = 0
+        self.ready = 0  #: sessions that can take a request now
         self._site = site
         self._policy = policy
         self._proxies = proxies
@@ -88,6 +93,7 @@ class Roster:
         self._headers = headers
         self._limits = limits
         self._rng = rng
+        self._limited = bool(limits.concurrency or limits.delay or limits.max_uses)
         self._watcher = watcher
         self._on_ready = on_ready
         self._unused: SampleSet[Session] = SampleSet()  # still waiting for their first answer
@@ -138,6 +144,12 @@ class Roster:
         self._policy.added(session)
         self.refresh(session, now)
 
+    def has_other_than(self, avoid: Collection[str]) -> bool:
+        """Return whether there is, or by itself may come, a session that is not in ``avoid``."""
+        if self._has_room() and self._proxies is not None and self._proxies.next_free() < math.inf:
+            return True
+        return len(self.sessions) > len(avoid) or any(id_ not in avoid for id_ in self.sessions)
+
     def _has_room(self) -> bool:
         bound = self._limits.max_sessions if self._policy.bounded else 0
         return not bound or len(self.sessions) < bound
@@ -176,7 +188,20 @@ class Roster:
         session.used = now
         session.in_flight += 1
         self.changed.add(session)
-        self.refresh(session, now)
+        if self._limited or session in self._unused:
+            self.refresh(session, now)
+
+    def take_back(self, session: Session) -> None:
+        """Undo that a request counted as a use."""
+        session.uses -= 1
+        session.free_at = 0.0
+
+    def expect(self, session: Session, now: float) -> None:
+        """Keep a session that is used up for the next hop of its last request, for some seconds."""
+        if self.is_spent(session) and session.state is State.LIVE and not session.in_flight:
+            self._wake_at(now + HOP_PATIENCE, session)
+        else:
+            self.give_back(session, now)
 
     def give_back(self, session: Session, now: float) -> None:
         """Bring a session up to date after one of its requests ended."""
@@ -187,13 +212,15 @@ class Roster:
             self.retire(session, "uses", now)
         else:
             self.changed.add(session)
-            self.refresh(session, now)
+            if self._limited or not session.ready or not session.proven:
+                self.refresh(session, now)
 
     def refresh(self, session: Session, now: float) -> None:
         """Find out whether a session can take a request now, and tell the policy if that changed."""
         usable = self.is_usable(session, now)
         if usable != session.ready:
             session.ready = usable
+            self.ready += 1 if usable else -1
             if usable:
                 self._policy.ready(session)
                 self._on_ready()
@@ -204,12 +231,15 @@ class Roster:
             if session.endpoint is not None:
                 when = max(when, self._endpoint_health.wake(session.endpoint))
             if when > now:
-                self._timer_count += 1
-                heapq.heappush(self._timers, (when, self._timer_count, session))
+                self._wake_at(when, session)
         if usable and not session.proven and not session.in_flight and not session.blocks:
             self._unused.add(session)
         else:
             self._unused.discard(session)
+
+    def _wake_at(self, when: float, session: Session) -> None:
+        self._timer_count += 1
+        heapq.heappush(self._timers, (when, self._timer_count, session))
 
     def tick(self, now: float) -> None:
         """Let happen what is due: sessions wake up, become free again, or are too old."""
@@ -221,7 +251,10 @@ class Roster:
                 session.state = State.LIVE
                 self.resting -= 1
                 self.changed.add(session)
-            self.refresh(session, now)
+            if self.is_spent(session) and not session.in_flight:
+                self.retire(session, "uses", now)
+            else:
+                self.refresh(session, now)
         age = self._limits.max_age
         while age and self.sessions:
             oldest = next(iter(self.sessions.values()))
@@ -260,6 +293,7 @@ class Roster:
         session.state = State.RETIRED
         if session.ready:
             session.ready = False
+            self.ready -= 1
             self._policy.busy(session)
         self._unused.discard(session)
         self._policy.removed(session)
@@ -268,6 +302,7 @@ class Roster:
         self.removed.append(session.id)
         if self._proxies is not None and session.endpoint is not None:
             self._proxies.give_back(session.endpoint, now, blocked=reason == "blocked")
+        self._watcher.count("sessions/retired")
         self._watcher.count(f"sessions/retired/{reason}")
         self._watcher.urgent()
         if not session.in_flight:

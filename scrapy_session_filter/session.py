@@ -11,7 +11,7 @@ import math
 import re
 import secrets
 import string
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
@@ -31,8 +31,10 @@ _ID = re.compile(r"[a-z0-9]{12}\Z")
 _COUNT_LIMIT = 2**53  # what JSON readers keep exact
 _HEADER_LIMIT = 1024  # characters; longer ones are not a browser's
 _FIELDS = frozenset(
-    ("id", "site", "exit", "proxy", "headers", "born", "used", "uses", "oks", "blocks", "errors")
-    + ("rest", "cookies", "learnt", "engine")
+    {
+        *("id", "site", "exit", "proxy", "headers", "born", "used", "rest"),
+        *("uses", "oks", "blocks", "errors", "cookies", "learnt", "engine"),
+    }
 )
 
 
@@ -215,7 +217,7 @@ class Lease:
     why: str
     tag: Any = None
     ended: bool = False
-    hops: int = field(default=0)  #: redirects followed under this lease's use
+    counts: bool = True  #: false for the next hop of a redirect: its use was counted already
 
     @property
     def site(self) -> str:
@@ -223,7 +225,7 @@ class Lease:
         return self.session.site
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Outcome:
     """What came of a lease, as the policy sees it.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
@@ -71,10 +71,15 @@ class Verdict:
         return self.reason.startswith("local-")
 
     def as_dict(self) -> dict[str, Any]:
-        """The fields as plain values, for ``response.meta["session_filter_verdict"]``."""
+        """Return the fields as plain values, for ``response.meta["session_filter_verdict"]``."""
         return {
-            name: value.value if isinstance(value, Enum) else value
-            for name, value in asdict(self).items()
+            "kind": self.kind.value,
+            "reason": self.reason,
+            "strength": self.strength.value,
+            "about": self.about.value,
+            "vendor": self.vendor,
+            "evidence": self.evidence,
+            "retry_after": self.retry_after,
         }
 
     def __str__(self) -> str:

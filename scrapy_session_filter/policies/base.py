@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from scrapy_session_filter.session import Lease, Outcome, Session
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Ask:
     """One request's wish for a session.
 

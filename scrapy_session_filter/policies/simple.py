@@ -127,6 +127,9 @@ class LeastUsedPolicy(FilledPoolPolicy):
         return chosen
 
     def _push(self, session: Session) -> None:
+        if len(self._heap) > 2 * len(self._ready) + 64:  # more passed over than in use
+            self._heap = [entry for entry in self._heap if entry[2].memo is entry]
+            heapq.heapify(self._heap)
         self._order += 1
         session.memo = (session.uses, self._order, session)
         heapq.heappush(self._heap, session.memo)

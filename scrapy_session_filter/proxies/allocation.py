@@ -294,5 +294,5 @@ class SiteProxies:
                     self._group_names.discard(endpoint.group)
 
 
-def _is_time(value: object) -> bool:
+def _is_time(value: object) -> TypeGuard[float]:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

@@ -1,9 +1,9 @@
 """The port between pools and where they are kept.
 
-Every method may block, so all are called from one store thread and never from the reactor's; none is
-called while a session is picked. A store is opened once by one owner (a process), which *claims* the
-exits it uses (`Session.exit`: a proxy of a list on that site, or a session of a gateway) for a limited
-time, so that two processes never overuse one exit together.
+Every method may block, so all are called from one store thread and never from the reactor's; none
+is called while a session is picked. A store is opened once by one owner (a process), which *claims*
+the exits it uses (`Session.exit`: a proxy of a list on that site, or a session of a gateway) for a
+limited time, so that two processes never overuse one exit together.
 """
 
 from __future__ import annotations
@@ -17,8 +17,20 @@ if TYPE_CHECKING:
 
     from scrapy_session_filter.session import Row
 
+SETTING = "SESSION_FILTER_STORE"
+"""What errors of an address name."""
+
 CLAIM_SECONDS = 60.0
 """How long a claim holds unless renewed; owners renew at a third of it."""
+
+MAX_SESSIONS = 200_000
+"""Most sessions one store holds; further new ones are not written, with a warning."""
+
+MAX_ROW_BYTES = 64 * 1024
+"""Longest session or endpoint state as JSON; a longer one is not written, with a warning."""
+
+MAX_STATE_BYTES = 1024 * 1024
+"""Longest learnt state of one site as JSON; a longer one is not written, with a warning."""
 
 
 @dataclass(slots=True)
@@ -26,7 +38,7 @@ class Claim:
     """What `SessionStore.claim` granted.
 
     ``token`` fences it: changes made under a token that is no longer the newest for an exit are
-    refused. ``exits`` are the claimed exits, ``rows`` the saved sessions that lie on them.
+    refused. ``exits`` are the newly claimed exits, ``rows`` the saved sessions that lie on them.
     """
 
     token: int
@@ -39,7 +51,9 @@ class Batch:
     """Changes to apply exactly once: a second `SessionStore.apply` of the same ``id`` does nothing.
 
     ``sessions`` are rows to write, ``removed`` holds (site, session id) of retired ones. ``sites``
-    and ``endpoints`` map a site key or endpoint key to its learnt state (plain JSON).
+    and ``endpoints`` map a site key or endpoint key to its learnt state (plain JSON). A site's
+    state is merged into the saved one by its top-level keys, so that processes keep each other's
+    (a key whose value is None is removed); an endpoint's replaces the saved one.
     """
 
     id: str
@@ -58,12 +72,28 @@ class SessionStore(ABC):
     #: Whether several processes may use it at once.
     shared: bool = False
 
+    #: Changes not written because the claim of their exit was lost, or their session retired.
+    refused: int = 0
+
+    #: Rises when the store was found emptied while in use: then all that this owner holds is to be
+    #: applied again, and the claims with it.
+    generation: int = 0
+
+    @classmethod
+    @abstractmethod
+    def from_uri(cls, uri: str, default_path: str) -> SessionStore:
+        """Build the store that a ``SESSION_FILTER_STORE`` value names, without touching it.
+
+        ``default_path`` is the file to use where the value names none. Raises `ConfigurationError`
+        for a value that cannot be understood.
+        """
+
     @abstractmethod
     def open(self) -> None:
         """Open or create it and become an owner; called once, before anything else.
 
-        Raises `ConfigurationError` where the address cannot be used, `StoreVersionError` where it was
-        written by a newer release, `StoreError` where it cannot be reached or read.
+        Raises `ConfigurationError` where the address cannot be used, `StoreVersionError` where it
+        was written by a newer release, `StoreError` where it cannot be reached or read.
         """
 
     @abstractmethod
@@ -71,17 +101,29 @@ class SessionStore(ABC):
         """Claim exits of a site for `CLAIM_SECONDS`.
 
         Candidates are the exits of the site's saved sessions and the ``offered`` ones. Granted are
-        those no live owner holds, at most a fair share (free ones divided by live owners plus one;
-        a lone owner gets all), and at most ``most``. Already held exits stay held.
+        those no live owner holds, at most a fair share (free ones divided by live owners plus one,
+        rounded up; a lone owner gets all), and at most ``most``; exits with saved sessions first.
+        Asking again gives a share of what is left. Already held exits stay held and are not part
+        of the answer; those lost are not granted again before `renew` has told of the loss.
         """
 
     @abstractmethod
     def renew(self) -> dict[str, set[str]]:
-        """Prolong all claims of this owner; returns, by site, exits that were lost meanwhile."""
+        """Prolong all claims of this owner; returns, by site, exits that were lost meanwhile.
+
+        Their sessions belong to another owner now: changes to them are no longer written.
+        """
+
+    def surplus(self, site: str) -> int:
+        """Return how many exits of a site to give back so that owners that came short get theirs.
+
+        0 where nobody is short or this owner holds no more than an equal part.
+        """
+        return 0
 
     @abstractmethod
     def release(self, site: str, exits: Collection[str]) -> None:
-        """Give claims back at once."""
+        """Give claims back at once; the exits' changes must have been applied before."""
 
     @abstractmethod
     def site_state(self, site: str) -> dict[str, Any] | None:
@@ -95,7 +137,9 @@ class SessionStore(ABC):
     def apply(self, batch: Batch) -> None:
         """Write a batch durably, once; new exits in it become claimed by this owner.
 
-        Raises `StoreError` if it could not: the same batch may be applied again later.
+        Changes on exits claimed by others are refused one by one and counted in `refused`, and so
+        is a session that was removed before: retired is for good. Raises `StoreError` if it could
+        not: the same batch may be applied again later.
         """
 
     @abstractmethod
@@ -108,4 +152,4 @@ class SessionStore(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Release all claims and close; further calls are errors."""
+        """Release all claims and close; closing again does nothing, other calls are errors."""

@@ -1,0 +1,43 @@
+# Everything runs in .venv, made on first use; only Python, make and PyPI are needed.
+# (setuptools warns about every editable installation: hence PYTHONWARNINGS.)
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip --quiet --disable-pip-version-check
+ARGS ?=
+
+.PHONY: setup demo test check bench soak clean
+
+setup: .venv/test-ready .venv/dev-ready  ## the virtual environment, for tests and for checks
+
+demo: .venv/test-ready  ## crawl a shop that bans, without and with the plugin
+	$(BIN)/python example_project/demo.py $(ARGS)
+
+test: .venv/test-ready  ## all tests but the long ones; ARGS="-k name" picks
+	$(BIN)/python -m pytest -m "not soak" $(ARGS)
+
+soak: .venv/test-ready  ## the long fault and endurance tests
+	$(BIN)/python -m pytest -m soak $(ARGS)
+
+check: .venv/dev-ready  ## linters, types and layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/scrapy-lint "$(CURDIR)/scrapy_session_filter"  # it takes no relative paths
+	cd example_project && ../$(BIN)/scrapy-lint
+
+bench: .venv/test-ready  ## what the plugin costs
+	$(BIN)/python -m benchmarks.overhead $(ARGS)
+
+clean:  ## remove what these commands have made
+	rm -rf .venv .tox .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf build *.egg-info example_project/.scrapy
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+	$(PIP) install --upgrade pip
+
+.venv/%-ready: setup.cfg pyproject.toml | .venv/bin/python
+	$(PIP) install -e '.[$*]'
+	@touch $@

@@ -1,0 +1,124 @@
+"""Sending a page out again: as a copy that the scheduler takes, clean of the last session."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from scrapy_session_filter.extension import RUNS
+from scrapy_session_filter.tracking import Track, strip
+from scrapy_session_filter.verdict import Kind, Strength, Verdict
+
+if TYPE_CHECKING:
+    from scrapy import Request
+    from scrapy.http import Response
+
+    from scrapy_session_filter.engines import EngineBinding
+
+_OF_A_CHAIN = ("redirect_times", "redirect_ttl", "redirect_urls", "redirect_reasons")
+_CHANGED_ON_THE_WAY = (
+    *("Authorization", "Content-Encoding", "Content-Language", "Content-Location", "Content-Type"),
+    *("Cookie", "Referer"),
+)
+"""Headers that Scrapy's redirect middlewares remove or set."""
+
+
+def may_try_again(track: Track, verdict: Verdict, retry_times: int) -> bool:
+    """Return whether a page may cost another attempt; a pinned one never on another session."""
+    return track.attempts < retry_times and not (track.pinned and verdict.kind is Kind.BLOCKED)
+
+
+def again(
+    request: Request, track: Track, *, binding: EngineBinding | None = None, failed: bool = False
+) -> Request:
+    """Return a copy to hand to the scheduler; ``failed`` counts one more attempt against the page.
+
+    A redirect chain starts again at its first URL. The priority stays as it is. The copy passes the
+    duplicates filter; the user's own ``dont_filter`` is put back when it arrives.
+    """
+    copy = _first_of_chain(request, track)
+    if binding is not None and track.marks is not None:
+        binding.take_off(copy, track.marks)
+    strip(copy, track)
+    lifted = not copy.dont_filter
+    copy.dont_filter = True
+    Track(
+        pinned=track.pinned,
+        retry_times=copy.meta.get("retry_times", 0),
+        attempts=track.attempts + failed,
+        avoid=track.avoid + ([track.session] if failed and track.session else []),
+        returned=True,
+        lifted=lifted,
+        restarted=track.restarted or "redirect_urls" in request.meta,
+        start=track.start,
+        asked=track.asked,
+    ).put_on(copy)
+    return copy
+
+
+def _first_of_chain(request: Request, track: Track) -> Request:
+    urls = request.meta.get("redirect_urls")
+    if not urls:
+        return request.copy()
+    start = track.start or {}
+    first: Request = request.replace(
+        url=urls[0],
+        method=start.get("method", "GET"),
+        body=start.get("body", b""),
+        cookies=start.get("cookies"),
+    )
+    for name in _CHANGED_ON_THE_WAY:
+        first.headers.pop(name, None)
+    first.headers.update(start.get("headers", {}))
+    for key in _OF_A_CHAIN:
+        first.meta.pop(key, None)
+    return first
+
+
+def start_of(request: Request) -> dict[str, Any] | None:
+    """Return what redirects take from a request, so that it can be made again; None: nothing."""
+    headers = {
+        name: value
+        for name in _CHANGED_ON_THE_WAY
+        if (value := request.headers.get(name)) is not None
+    }
+    start = {
+        "method": request.method if request.method != "GET" else None,
+        "body": request.body,
+        "cookies": request.cookies,
+        "headers": headers,
+    }
+    return {name: value for name, value in start.items() if value} or None
+
+
+def report_block(response: Response, reason: str = "reported") -> Request | None:
+    """Report from a callback that a page which looked well was a block after all.
+
+    The session that fetched it pays as for any block, once for each response; nothing happens to one
+    that is retired already. Returns the request to yield for another attempt at the page, or None
+    where it has had all that ``SESSION_FILTER_RETRY_TIMES`` allows, is pinned to its session, or had
+    no session.
+    """
+    request = response.request
+    track = None if request is None else Track.of(request)
+    extension = None if track is None or track.run is None else RUNS.get(track.run)
+    if request is None or track is None or extension is None or track.session is None:
+        return None
+    verdict = Verdict(Kind.BLOCKED, slug(reason), Strength.STRONG)
+    if not track.amended:
+        track.amended = True
+        track.put_on(request)
+        extension.count_verdict(verdict)
+        pool = extension.pools.peek(track.site or "")
+        if pool is not None:
+            pool.amend(track.session, verdict)
+    if not may_try_again(track, verdict, extension.settings.retry_times):
+        extension.count("gave_up")
+        return None
+    extension.count("retries")
+    return again(request, track, binding=extension.binding, failed=True)
+
+
+def slug(text: str) -> str:
+    """Return a short text fit for the name of a stat."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:40] or "reported"

@@ -1,0 +1,410 @@
+"""Owns a crawl's pools, leases and store, from the first moment to the last."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import logging
+import random
+import time
+import weakref
+from functools import cached_property, partial
+from secrets import token_hex
+from typing import TYPE_CHECKING, NamedTuple
+
+from scrapy import signals
+from scrapy.exceptions import CloseSpider, NotConfigured
+from scrapy.utils.asyncio import create_looping_call
+
+from scrapy_session_filter.engines import HttpBinding
+from scrapy_session_filter.exceptions import ConfigurationError
+from scrapy_session_filter.pools import SitePools
+from scrapy_session_filter.roster import Watcher
+from scrapy_session_filter.saving import Saver
+from scrapy_session_filter.settings import SessionFilterSettings
+from scrapy_session_filter.stores.thread import StoreThread
+from scrapy_session_filter.tracking import SITE
+from scrapy_session_filter.verdict import Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from scrapy import Request, Spider
+    from scrapy.crawler import Crawler
+    from typing_extensions import Self
+
+    from scrapy_session_filter.engines import EngineBinding
+    from scrapy_session_filter.pool import SessionPool
+    from scrapy_session_filter.session import Lease, Session
+    from scrapy_session_filter.verdict import Verdict
+
+logger = logging.getLogger("scrapy_session_filter")
+
+RENEW_CLAIMS = 20.0
+"""Seconds between two renewals of the claims in the store: a third of their time."""
+WATCH_CLOSING = 0.25
+"""Seconds between two looks whether the spider closes: whoever waits must not keep it."""
+MOST_REASONS = 100
+"""Reasons counted by name in the stats; a site could otherwise make ever new ones."""
+ON_THE_WAY = 0.25
+"""Seconds within which a request that was handed out to wait has come to where it waits."""
+NUDGE = 0.005
+"""Seconds within which several sites that become ready wake the engine once."""
+
+RUNS: weakref.WeakValueDictionary[str, SessionFilterExtension] = weakref.WeakValueDictionary()
+"""The extensions of this process by run, so that `report_block` finds a response's own crawl."""
+
+
+class Held(NamedTuple):
+    """A lease with its pool and the request that holds it; one that is lost frees its session."""
+
+    lease: Lease
+    pool: SessionPool
+    request: weakref.ref[Request]
+
+
+class SessionFilterExtension:
+    """Opens store and pools, saves what changes, and sums up at the end.
+
+    Saved is every ``SESSION_FILTER_SAVE_INTERVAL`` seconds, within 0.2 s of a rest or retirement,
+    when the spider idles or closes, and at the exit of the process, however that comes about
+    short of a kill.
+    """
+
+    @classmethod
+    def from_crawler(cls, crawler: Crawler) -> Self:
+        """Check every setting and open the store, so that a bad one stops the crawl at once.
+
+        Raises `ConfigurationError` or `StoreError`; NotConfigured only where
+        ``SESSION_FILTER_ENABLED`` is false.
+        """
+        settings = SessionFilterSettings.from_settings(crawler.settings)
+        if not settings.enabled:
+            logger.info("Session filter disabled: SESSION_FILTER_ENABLED is False")
+            msg = "SESSION_FILTER_ENABLED is False"
+            raise NotConfigured(msg)
+        extension = cls(crawler, settings)
+        connect = crawler.signals.connect
+        connect(extension.spider_opened, signal=signals.spider_opened)
+        connect(extension.spider_idle, signal=signals.spider_idle)
+        connect(extension.spider_closed, signal=signals.spider_closed)
+        return extension
+
+    def __init__(self, crawler: Crawler, settings: SessionFilterSettings) -> None:
+        self.crawler = crawler
+        self.settings = settings
+        self.clock = time.monotonic
+        self.run = token_hex(6)
+        self.leases: dict[str, Held] = {}
+        self.verdicts: dict[
+            str, Verdict
+        ] = {}  #: judged before the HTTP cache saw the answer, by lease
+        self.waiting = 0  #: requests that wait for a session in the middleware
+        self.most_waiting = max(1, crawler.settings.getint("CONCURRENT_REQUESTS") // 8)
+        self.judge = settings.make_judge()
+        self.binding: EngineBinding = HttpBinding(crawler, settings.first_timeout)
+        self._closing = False
+        self._reasons: set[str] = set()
+        self._counts: dict[str, int] = {}
+        self._ending: asyncio.Future[None] | None = None
+        self._refreshing: asyncio.Future[None] | None = None
+        self._nudge: asyncio.TimerHandle | None = None
+        self._source = settings.make_source()
+        self._store = settings.make_store()
+        self._store.open()
+        self._thread = StoreThread()
+        self.pools = SitePools(
+            policy=settings.policy,
+            context={
+                "max_sessions": settings.max_sessions,
+                "max_errors": settings.max_errors,
+                "concurrency": crawler.settings.getint("CONCURRENT_REQUESTS"),
+            },
+            source=self._source,
+            identities=settings.make_identities(),
+            limits=settings.limits,
+            max_sites=settings.max_sites,
+            dry_run=settings.dry_run,
+            rng=random.Random(),
+            clock=self.clock,
+            watcher=Watcher(
+                count=self.count,
+                urgent=self._on_urgent,
+                gone=self._on_gone,
+                ready=self._on_ready,
+            ),
+            store=self._store,
+            thread=self._thread,
+            remember=self.binding.remember,
+        )
+        self.pools.load_endpoint_health()
+        self._saver = Saver(self.pools, self._store, self._thread, self.clock)
+        self._loops = [
+            (create_looping_call(self._every_interval), settings.save_interval),
+            (create_looping_call(self._renew_claims), RENEW_CLAIMS),
+            (create_looping_call(self._watch_closing), WATCH_CLOSING),
+        ]
+        if self._source.refresh_interval:
+            self._loops.append(
+                (create_looping_call(self._refresh_proxies), self._source.refresh_interval)
+            )
+        RUNS[self.run] = self
+        atexit.register(self._at_exit)
+
+    # -- the crawl's life ------------------------------------------------------------------------
+
+    async def spider_opened(self, spider: Spider) -> None:
+        """Fetch proxies that only come asynchronously, and start saving."""
+        if self._source.pending:
+            try:
+                await self._source.refresh()
+            except ConfigurationError as error:
+                logger.error("%s", error)  # noqa: TRY400 - the message says it all
+                reason = "session_filter_no_proxies"
+                raise CloseSpider(reason) from error
+        for loop, interval in self._loops:
+            loop.start(interval, now=False)
+
+    def spider_idle(self, spider: Spider) -> None:
+        """Save what changed while there is time."""
+        self._sweep()
+        self._saver.save()
+
+    async def spider_closed(self, spider: Spider, reason: str) -> None:
+        """End all leases, save, say in one line how it went, and close the store."""
+        self._closing = True
+        for loop, _ in self._loops:
+            if loop.running:
+                loop.stop()
+        self.pools.close()
+        for held in list(self.leases.values()):
+            held.pool.abandon(held.lease)
+        self.leases.clear()
+        for pending in (self._nudge, self._refreshing):
+            if pending is not None:
+                pending.cancel()
+        self._sum_up()
+        self._close_store()
+
+    def _close_store(self) -> None:
+        atexit.unregister(self._at_exit)
+        self._saver.finish()
+        self._thread.submit(self._store.close)
+        self._thread.stop(patience=1.0)
+
+    def _at_exit(self) -> None:
+        """Save once more where the spider was not closed: a second Ctrl-C, an error at the start."""
+        self._saver.finish()
+
+    @property
+    def closing(self) -> bool:
+        """Whether the spider closes; Scrapy has no signal for the beginning of that."""
+        slot = getattr(self.crawler.engine, "_slot", None)
+        return self._closing or (slot is not None and slot.closing is not None)
+
+    def close_spider(self, reason: str) -> None:
+        """Close the spider once, with a reason; requests that wait go back to the scheduler."""
+        if self._closing or self.crawler.engine is None:
+            return
+        self._closing = True
+        self.pools.close()
+        self._ending = asyncio.ensure_future(self.crawler.engine.close_spider_async(reason=reason))
+
+    # -- now and then ----------------------------------------------------------------------------
+
+    def _every_interval(self) -> None:
+        self._sweep()
+        self._flush_counts()
+        self._saver.save()
+        self._check_exhausted()
+
+    def _renew_claims(self) -> None:
+        self._thread.submit(self._store.renew)
+
+    def _refresh_proxies(self) -> None:
+        if self._refreshing is None or self._refreshing.done():
+            self._refreshing = asyncio.ensure_future(self._refresh_source())
+
+    async def _refresh_source(self) -> None:
+        if await self._source.refresh():
+            self.pools.update_proxies()
+
+    def _watch_closing(self) -> None:
+        if self.closing:
+            self.pools.close()
+
+    def _check_exhausted(self) -> None:
+        timeout = self.settings.exhausted_timeout
+        if not timeout:
+            return
+        now = self.clock()
+        asked = [pool for pool in self.pools if now - pool.asked < timeout]
+        for pool in asked:
+            hungry = pool.hungry_since is not None and now - pool.hungry_since > timeout
+            if hungry and not pool.given_up:
+                pool.given_up = True
+                self.count("sites_given_up")
+                logger.error("%s: no page in %.0f s; the site is given up", pool.site, timeout)
+        if asked and all(pool.given_up for pool in asked):
+            self.close_spider("session_filter_exhausted")
+
+    def _on_urgent(self) -> None:
+        if not self._closing:
+            self._saver.soon()
+
+    def _on_gone(self, session: Session) -> None:
+        self.binding.forget(session)
+
+    def _on_ready(self, site: str) -> None:
+        self.nudge_after(NUDGE)
+
+    def nudge_after(self, seconds: float) -> None:
+        """Let the engine ask its scheduler again after so many seconds, or earlier."""
+        loop = asyncio.get_running_loop()
+        when = loop.time() + seconds
+        if self._nudge is not None:
+            if self._nudge.when() <= when:
+                return
+            self._nudge.cancel()
+        self._nudge = loop.call_at(when, self._on_nudge)
+
+    def _on_nudge(self) -> None:
+        """Wake the engine; by itself it looks only after a response, or every five seconds."""
+        self._nudge = None
+        slot = getattr(self.crawler.engine, "_slot", None)
+        if slot is not None and not self.closing:
+            slot.nextcall.schedule()
+
+    # -- leases ----------------------------------------------------------------------------------
+
+    def site_of(self, request: Request) -> str:
+        """Return the key of the pool a request belongs to."""
+        return str(request.meta.get(SITE) or self.settings.site_key(request))
+
+    def wait_of(self, site: str) -> float:
+        """Return for how many seconds the queue should keep a site's requests; 0.0: hand one out.
+
+        One request of a site that has no session ready is handed out all the same: it waits in the
+        middleware and is off as soon as there is one.
+        """
+        pool = self.pools.peek(site)
+        if pool is None:
+            return 0.0
+        wait = pool.next_chance()
+        if wait and not pool.given_up and self._may_wait(pool):
+            return 0.0
+        return wait
+
+    def _may_wait(self, pool: SessionPool) -> bool:
+        on_the_way = self.clock() - pool.handed_out < ON_THE_WAY
+        return not pool.waiting and not on_the_way and self.waiting < self.most_waiting
+
+    def handed_out(self, site: str) -> None:
+        """Note that the queue let a request of a site go: it may be the one that waits."""
+        pool = self.pools.peek(site)
+        if pool is not None and pool.next_chance():
+            pool.handed_out = self.clock()
+
+    def hold(self, lease: Lease, pool: SessionPool, request: Request) -> None:
+        """Keep a lease until it is let go, or its request vanishes without an answer."""
+        reference = weakref.ref(request, partial(self._lost, lease.id))
+        self.leases[lease.id] = Held(lease, pool, reference)
+
+    def let_go(self, lease_id: str | None) -> Held | None:
+        """Return a lease that is held, and hold it no longer."""
+        return None if lease_id is None else self.leases.pop(lease_id, None)
+
+    def _sweep(self) -> None:
+        """End leases of requests that have left the downloader past us.
+
+        Where another middleware's process_response raises, no middleware hears of it.
+        """
+        if self.crawler.engine is None:
+            return
+        active = self.crawler.engine.downloader.active
+        for lease_id, held in list(self.leases.items()):
+            if held.request() not in active:
+                self._lost(lease_id, None)
+
+    def _lost(self, lease_id: str, _: object) -> None:
+        held = self.let_go(lease_id)
+        if held is not None:
+            self.count("leases_lost")
+            held.pool.abandon(held.lease)
+
+    # -- numbers ---------------------------------------------------------------------------------
+
+    def count(self, name: str, number: int = 1) -> None:
+        """Count an event; it appears in the crawl's stats, under ``session_filter/``, when saved."""
+        self._counts[name] = self._counts.get(name, 0) + number
+
+    def _flush_counts(self) -> None:
+        """Hand the counts to Scrapy's stats, which would be dear several times a request."""
+        stats = self.crawler.stats
+        if stats is not None:
+            for name, number in self._counts.items():
+                stats.inc_value(f"session_filter/{name}", number)
+        self._counts.clear()
+
+    def count_verdict(self, verdict: Verdict) -> None:
+        """Count a verdict by kind, and what was not a page by vendor and reason, up to a bound."""
+        self.count(f"verdicts/{verdict.kind}")
+        if verdict.kind is Kind.OK:
+            return
+        name = f"{verdict.vendor or 'unnamed'}/{verdict.reason}"
+        if name not in self._reasons:
+            if len(self._reasons) >= MOST_REASONS:
+                name = "other"
+            self._reasons.add(name)
+        self.count(f"{'blocked' if verdict.kind is Kind.BLOCKED else 'reasons'}/{name}")
+
+    def _sum_up(self) -> None:
+        stats = self.crawler.stats
+        if stats is None:
+            return
+        self._flush_counts()
+        live = resting = 0
+        for pool in self.pools:
+            resting += pool.roster.resting
+            live += len(pool.sessions) - pool.roster.resting
+            logger.debug("%s", pool.explain())
+        restored = self.pools.restored
+        for name, value in (
+            ("sessions/live", live),
+            ("sessions/resting", resting),
+            ("sessions/restored", restored.kept),
+            ("in_flight", sum(pool.in_flight for pool in self.pools)),
+        ):
+            stats.set_value(f"session_filter/{name}", value)
+        get = partial(stats.get_value, default=0)
+        logger.info(
+            "%d pages with %d requests: %d blocked, %d throttled, %d proxy errors, %d given up; "
+            "%d sessions live, %d resting, %d retired, %d restored",
+            get("session_filter/verdicts/OK"),
+            get("session_filter/requests"),
+            get("session_filter/verdicts/BLOCKED"),
+            get("session_filter/verdicts/THROTTLED"),
+            get("session_filter/verdicts/PROXY_ERROR"),
+            get("session_filter/gave_up"),
+            live,
+            resting,
+            get("session_filter/sessions/retired"),
+            restored.kept,
+        )
+
+
+def extension_of(crawler: Crawler, component: str) -> SessionFilterExtension:
+    """Return the crawl's extension for one of the other components.
+
+    Raises NotConfigured where the filter is disabled, and `ConfigurationError` where the extension
+    is missing: without it requests would go out bare.
+    """
+    if not crawler.settings.getbool("SESSION_FILTER_ENABLED", True):
+        msg = "SESSION_FILTER_ENABLED is False"
+        raise NotConfigured(msg)
+    extension = crawler.get_extension(SessionFilterExtension)
+    if extension is None:
+        setting, found = "EXTENSIONS", "without scrapy_session_filter.SessionFilterExtension"
+        expected = f"the extension that {component} works with; the add-on sets up all of them"
+        raise ConfigurationError(setting, found, expected)
+    return extension

@@ -1,0 +1,136 @@
+"""Judging answers inside a crawl: decoded bodies, the spider's own opinion, what the user asked for."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from typing import TYPE_CHECKING
+
+from scrapy.downloadermiddlewares.httpcompression import HttpCompressionMiddleware
+from scrapy.http import HtmlResponse, Response
+from scrapy.utils.response import get_meta_refresh
+
+from scrapy_session_filter.tracking import is_inline
+from scrapy_session_filter.verdict import OK, Kind, Strength, Verdict
+
+if TYPE_CHECKING:
+    from scrapy import Request
+    from scrapy.crawler import Crawler
+
+    from scrapy_session_filter.extension import SessionFilterExtension
+    from scrapy_session_filter.session import Lease
+
+logger = logging.getLogger("scrapy_session_filter")
+
+SPIDER_HOOK = "session_filter_blocked"
+
+
+class AnswerJudge:
+    """Comes to one verdict on each answer of a crawl."""
+
+    def __init__(self, crawler: Crawler, extension: SessionFilterExtension) -> None:
+        self._crawler = crawler
+        self._extension = extension
+        settings = crawler.settings
+        self._redirects = settings.getbool("REDIRECT_ENABLED")
+        self._refreshes = settings.getbool("METAREFRESH_ENABLED")
+        self._ignored_tags = settings.getlist("METAREFRESH_IGNORE_TAGS")
+        self._longest_refresh = settings.getint("METAREFRESH_MAXDELAY")
+        self._complained: set[str] = set()
+
+    async def answer(
+        self, request: Request, response: Response, lease: Lease
+    ) -> tuple[Response, Verdict]:
+        """Return the response, its body decoded, and the verdict.
+
+        The crawler's own HttpCompressionMiddleware decodes: it finds nothing left to do when its turn
+        comes. Raises what it raises (IgnoreRequest for a body that would grow too large).
+        """
+        early = self._extension.verdicts.pop(lease.id, None)
+        if "Content-Encoding" in response.headers:
+            response = self._decode(request, response)
+        if early is not None:
+            return response, early
+        verdict: Verdict = self._extension.judge.response(response, request)
+        return response, await self._ask_spider(response, verdict)
+
+    def _decode(self, request: Request, response: Response) -> Response:
+        middleware = self._crawler.get_downloader_middleware(HttpCompressionMiddleware)
+        if middleware is None:
+            return response
+        decoded = middleware.process_response(request=request, response=response)
+        return decoded if isinstance(decoded, Response) else response
+
+    async def _ask_spider(self, response: Response, verdict: Verdict) -> Verdict:
+        hook = getattr(self._crawler.spider, SPIDER_HOOK, None)
+        if hook is None:
+            return verdict
+        try:
+            opinion = hook(response)
+            if inspect.isawaitable(opinion):
+                opinion = await opinion
+        except Exception as error:  # noqa: BLE001 - a spider may raise anything; the crawl goes on
+            self._complain(f"{SPIDER_HOOK} raised {type(error).__name__}", error)
+            return verdict
+        if opinion is None:
+            return verdict
+        if not isinstance(opinion, bool):
+            self._complain(f"{SPIDER_HOOK} returned a {type(opinion).__name__}, not a bool", None)
+            return verdict
+        if not opinion:
+            return OK
+        if verdict.is_block:
+            return verdict
+        return Verdict(Kind.BLOCKED, "spider", Strength.STRONG)
+
+    def _complain(self, what: str, error: Exception | None) -> None:
+        self._extension.count("hook_errors")
+        if what not in self._complained:
+            self._complained.add(what)
+            logger.error("%s; its opinion is not heard (said once)", what, exc_info=error)
+
+    def failure(self, request: Request, exception: Exception, lease: Lease) -> Verdict:
+        """Return the verdict on a failed download."""
+        return self._extension.judge.exception(
+            exception, request, proxied=lease.session.endpoint is not None
+        )
+
+    def is_followed(self, request: Request, response: Response, verdict: Verdict) -> bool:
+        """Return whether an answer says nothing yet: a redirect that Scrapy is going to follow."""
+        if verdict.kind is not Kind.OK or request.meta.get("dont_redirect"):
+            return False
+        if 300 <= response.status < 400:
+            return (
+                "Location" in response.headers
+                and self._redirects
+                and not self._is_handled(request, response)
+            )
+        return self._is_refreshed(request, response)
+
+    def _is_refreshed(self, request: Request, response: Response) -> bool:
+        if (
+            not self._refreshes
+            or not isinstance(response, HtmlResponse)
+            or request.method == "HEAD"
+            or b"refresh" not in response.body[:4096].lower()  # as far as get_meta_refresh looks
+        ):
+            return False
+        seconds, url = get_meta_refresh(response, ignore_tags=self._ignored_tags)
+        return bool(url) and seconds is not None and seconds < self._longest_refresh
+
+    def wants_anyway(self, request: Request, response: Response) -> bool:
+        """Return whether the user asked for this very answer: it is scored, and passed on.
+
+        The media pipelines set ``handle_httpstatus_list`` by themselves: that is not the user's wish.
+        """
+        if is_inline(request):
+            return bool(request.meta.get("dont_retry"))
+        return bool(request.meta.get("dont_retry")) or self._is_handled(request, response)
+
+    def _is_handled(self, request: Request, response: Response) -> bool:
+        meta, status = request.meta, response.status
+        return bool(
+            meta.get("handle_httpstatus_all")
+            or status in meta.get("handle_httpstatus_list", ())
+            or status in getattr(self._crawler.spider, "handle_httpstatus_list", ())
+        )

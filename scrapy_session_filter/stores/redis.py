@@ -1,0 +1,349 @@
+"""`redis://`, `rediss://`: one server, Redis or Valkey, for many machines."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import threading
+from functools import wraps
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+
+from scrapy_session_filter.exceptions import InvalidRow, StoreError, StoreVersionError
+from scrapy_session_filter.stores import mask_uri
+from scrapy_session_filter.stores import redis_scripts as scripts
+from scrapy_session_filter.stores.base import (
+    CLAIM_SECONDS,
+    MAX_ROW_BYTES,
+    MAX_SESSIONS,
+    MAX_STATE_BYTES,
+    Batch,
+    Claim,
+    SessionStore,
+)
+from scrapy_session_filter.stores.codec import decode, row_key
+from scrapy_session_filter.stores.redis_batch import Part, parts
+from scrapy_session_filter.stores.redis_link import Link
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator
+
+    from scrapy_session_filter.session import Row
+
+logger = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+VERSION = 1
+_TAG = "{session-filter}"
+_GRANT = 5000  # exits per step, so that the server is never busy for long
+_PORTION = 200  # rows per reply
+
+
+class _WipedError(StoreError):
+    """The server has lost its contents; this owner has started over in the empty store."""
+
+
+def _step(
+    method: Callable[Concatenate[RedisStore, P], T],
+) -> Callable[Concatenate[RedisStore, P], T]:
+    """Let one thread at a time call, while the store is open; after a wipe call once more."""
+
+    @wraps(method)
+    def call(self: RedisStore, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        with self.lock:
+            self.check()
+            try:
+                return method(self, *args, **kwargs)
+            except _WipedError:
+                return method(self, *args, **kwargs)
+
+    return call
+
+
+class RedisStore(SessionStore):
+    """Keeps pools in the Redis server at ``uri``, for all processes that can reach it.
+
+    A claim ends when it runs out or is given back; nobody sees a remote process die. No call takes
+    much longer than `redis_link.TIMEOUT` per step; after a failure calls fail at once until it is
+    time to try again. What a lost reply leaves unclear is settled by the next call.
+    """
+
+    shared = True
+
+    def __init__(self, uri: str) -> None:
+        self._link = Link(uri)
+        self._name = mask_uri(uri)
+        self._open = False
+        self.lock = threading.RLock()
+        self._me = ""
+        self._epoch = ""
+        self._tokens: dict[str, dict[str, int]] = {}  # of all exits ever held, by site
+        self._held: dict[str, set[str]] = {}
+        self._lost: dict[str, set[str]] = {}  # not told of yet
+        self._look_for_losses = False
+        self._unclear: set[str] = set()  # sites whose last claim had no reply
+        #: By site and id, the exit of each session that is not an exit of its own.
+        self._exits: dict[tuple[str, str], str] = {}
+
+    @classmethod
+    def from_uri(cls, uri: str, default_path: str) -> RedisStore:  # noqa: ARG003 - needs no file
+        """Build it from ``redis://[user:password@]host[:port][/db]``; ``rediss://`` for TLS."""
+        return cls(uri)
+
+    def open(self) -> None:
+        """Reach the server within 3 s, check how it keeps data, and become an owner.
+
+        Raises `ConfigurationError` where the server refuses the password, `StoreError` where it
+        does not answer.
+        """
+        if self._open:
+            msg = f"{self._name} is already open"
+            raise StoreError(msg)
+        self._link.open()
+        self._me = secrets.token_hex(8)
+        self._epoch = self._join()
+        self._open = True
+
+    @_step
+    def claim(self, site: str, offered: Collection[str], most: int | None = None) -> Claim:
+        """Claim a fair share of a site's free exits; junk on them is left out."""
+        token, granted, ids = self._grant(site, list(dict.fromkeys(offered)), most)
+        rows = list(self._rows_of(site, ids, granted))
+        for row in rows:
+            self._note_exit(row)
+        self._unclear.discard(site)
+        self._keep(site, granted)
+        return Claim(token, set(granted), rows)
+
+    @_step
+    def renew(self) -> dict[str, set[str]]:
+        """Prolong all claims of this owner; returns, by site, exits that were lost meanwhile."""
+        if any(self._tokens.values()):
+            (maybe_lost,) = self._run(scripts.RENEW)
+            self._look_for_losses |= bool(maybe_lost)
+            self._find_losses()
+        lost, self._lost = self._lost, {}
+        return lost
+
+    @_step
+    def surplus(self, site: str) -> int:
+        """Return how many exits of a site to give back so that owners that are short get theirs."""
+        return int(self._run(scripts.SURPLUS, site, len(self._held.get(site, ())))[0])
+
+    @_step
+    def release(self, site: str, exits: Collection[str]) -> None:
+        """Give claims back at once."""
+        self._run(scripts.RELEASE, site, *exits)
+        self._held.get(site, set()).difference_update(exits)
+
+    @_step
+    def site_state(self, site: str) -> dict[str, Any] | None:
+        """Return what was learnt of a site, or None."""
+        found = self._call("HGETALL", f"t:{site}")
+        state = {}
+        for key, value in found.items():
+            item = _decoded(b'{"":' + value + b"}", MAX_STATE_BYTES)
+            if item is not None:
+                state[_text(key)] = item[""]
+        return state or None
+
+    @_step
+    def endpoint_states(self) -> dict[str, dict[str, Any]]:
+        """Return the saved health of all endpoints by key."""
+        states = {}
+        for key, value in self._call("HGETALL", "endpoints").items():
+            state = _decoded(value, MAX_ROW_BYTES)
+            if state is not None:
+                states[_text(key)] = state
+        return states
+
+    @_step
+    def apply(self, batch: Batch) -> None:
+        """Write a batch, in parts that are each written once; new exits become claimed.
+
+        As durable as the server is set up to be.
+        """
+        for row in batch.sessions:
+            self._note_exit(row)
+        for part in parts(batch, self._tokens, self._held, self._exits):
+            self._apply(part)
+
+    @_step
+    def sites(self) -> list[str]:
+        """Return the keys of all sites with sessions or a learnt state."""
+        return sorted(_text(site) for site in self._call("SMEMBERS", "sites"))
+
+    def rows(self, site: str | None = None) -> Iterator[Row]:
+        """Yield saved sessions, without claiming them."""
+        for name in self.sites() if site is None else [site]:
+            seen: set[bytes] = set()
+            cursor = 0
+            while True:
+                cursor, found = self._scan(name, cursor)
+                new = {id_: data for id_, data in found.items() if id_ not in seen}
+                seen.update(new)
+                yield from self._intact(name, new)
+                if cursor == 0:
+                    break
+
+    def close(self) -> None:
+        """Release all claims and close; never fails: claims run out anyway."""
+        with self.lock:
+            if not self._open or not self._link.here:
+                return
+            self._open = False
+            try:
+                if any(self._tokens.values()):
+                    self._link.run(scripts.LEAVE, _TAG, self._epoch, self._me, CLAIM_SECONDS)
+            except StoreError as error:
+                logger.debug("Claims in %s are left to run out: %s", self._name, error)
+            self._forget()
+            self._link.close()
+
+    def check(self) -> None:
+        """Raise `StoreError` unless the store is open in this process."""
+        if not self._open or not self._link.here:
+            msg = f"{self._name} is not open in this process"
+            raise StoreError(msg)
+
+    def _join(self) -> str:
+        version, epoch = self._link.run(scripts.JOIN, _TAG, secrets.token_hex(8), VERSION)
+        if int(version) > VERSION:
+            msg = f"{self._name} has schema version {int(version)}, this release knows {VERSION}"
+            raise StoreVersionError(msg)
+        return _text(epoch)
+
+    def _run(self, script: str, *values: str | bytes | float) -> list[Any]:
+        said = self._link.run(script, _TAG, self._epoch, self._me, CLAIM_SECONDS, *values)
+        if said != [b"wiped"]:
+            return said
+        self._epoch = self._join()
+        self._forget()
+        self.generation += 1
+        msg = f"The session store {self._name} was wiped while in use"
+        logger.error("%s; what this crawl holds is written again", msg)
+        raise _WipedError(msg)
+
+    @_step
+    def _scan(self, site: str, cursor: int) -> tuple[int, dict[bytes, bytes]]:
+        cursor, found = self._call("HSCAN", f"s:{site}", cursor, "COUNT", _PORTION)
+        return cursor, found
+
+    def _call(self, command: str, key: str, *values: str | int) -> Any:
+        return self._link.call(command, f"{_TAG}:{key}", *values)
+
+    def _forget(self) -> None:
+        self._tokens.clear()
+        self._held.clear()
+        self._lost.clear()
+        self._exits.clear()
+        self._unclear.clear()
+        self._look_for_losses = False
+
+    def _grant(
+        self, site: str, offered: list[str], most: int | None
+    ) -> tuple[int, dict[str, int], list[str]]:
+        """Claim in steps; returns the last token, the granted exits' tokens, and session ids."""
+        granted: dict[str, int] = {}
+        ids: list[str] = []
+        wanted = -1 if most is None else max(most, 0)
+        again = site in self._unclear
+        self._unclear.add(site)
+        while True:
+            barred = [*self._lost.get(site, ()), *granted]
+            if again:
+                barred += self._held.get(site, ())
+            said = self._run(
+                scripts.CLAIM, site, wanted, _GRANT, int(again), len(barred), *barred, *offered
+            )
+            if said == [b"robbed"]:
+                self._look_for_losses = True
+                self._find_losses()
+                continue
+            token, exits, found, more = said
+            granted.update((_text(exit_), int(token)) for exit_ in exits)
+            ids += map(_text, found)
+            if not exits or not more:
+                return int(token), granted, ids
+            wanted = int(more)
+
+    def _keep(self, site: str, granted: dict[str, int]) -> None:
+        self._held.setdefault(site, set()).update(granted)
+        self._tokens.setdefault(site, {}).update(granted)
+
+    def _find_losses(self) -> None:
+        """Compare what this owner holds with what the server says, if there is reason to."""
+        if not self._look_for_losses:
+            return
+        self._run(scripts.RENEW)  # whatever is lost after this will be told of again
+        for site, held in self._held.items():
+            exits = sorted(held)
+            for start in range(0, len(exits), _GRANT):
+                some = exits[start : start + _GRANT]
+                claims = self._call("HMGET", f"c:{site}", *some)
+                for exit_, claim in zip(some, claims, strict=True):
+                    mine = f"{self._tokens[site][exit_]} {self._me}".encode()
+                    if claim != mine:
+                        self._lost.setdefault(site, set()).add(exit_)
+            held.difference_update(self._lost.get(site, ()))
+        self._look_for_losses = False
+
+    def _rows_of(self, site: str, ids: list[str], granted: dict[str, int]) -> Iterator[Row]:
+        for start in range(0, len(ids), _PORTION):
+            some = ids[start : start + _PORTION]
+            found = self._call("HMGET", f"s:{site}", *some)
+            pairs = zip(some, found, strict=True)
+            rows = self._intact(site, {id_.encode(): data for id_, data in pairs if data})
+            yield from (row for row in rows if row["exit"] in granted)
+
+    def _intact(self, site: str, found: dict[bytes, bytes]) -> list[Row]:
+        decoded = [(id_, _decoded(data, MAX_ROW_BYTES)) for id_, data in found.items()]
+        return [row for id_, row in decoded if row is not None and _is_of(row, site, id_)]
+
+    def _note_exit(self, row: Row) -> None:
+        if row.get("exit") != row.get("id"):
+            self._exits[str(row.get("site")), str(row.get("id"))] = str(row.get("exit"))
+
+    def _apply(self, part: Part) -> None:
+        said = self._run(scripts.APPLY, part.id, MAX_SESSIONS, *part.values)
+        if said[0] == b"done":
+            # The reply to the first time was lost. What was claimed then carries this token; where
+            # it was refused, the server knows another token and goes on refusing.
+            for site, exit_ in part.new_exits if said[1] else ():
+                self._keep(site, {exit_: int(said[1])})
+        else:
+            _, token, refused, full, taken = said
+            self.refused += refused
+            if full:
+                logger.warning("%d sessions are not saved: the store is full", full)
+            names = [_text(name) for name in taken]
+            for site, exit_ in zip(names[::2], names[1::2], strict=True):
+                self._keep(site, {exit_: int(token)})
+        for site, id_ in part.removed:
+            self._held.get(site, set()).discard(id_)
+            self._tokens.get(site, {}).pop(id_, None)
+            self._exits.pop((site, id_), None)
+
+
+def _text(value: bytes) -> str:
+    return value.decode(errors="replace")
+
+
+def _decoded(data: bytes, limit: int) -> dict[str, Any] | None:
+    """Return what anybody may have put there, or None, with a warning, if it is junk."""
+    try:
+        return decode(data, limit)
+    except InvalidRow as error:
+        logger.warning("A saved value is damaged and left out: %s", error)
+        return None
+
+
+def _is_of(row: Row, site: str, id_: bytes) -> bool:
+    try:
+        fits = row_key(row)[:2] == (site, id_.decode(errors="replace"))
+    except InvalidRow:
+        fits = False
+    if not fits:
+        logger.warning("A saved session of %r is not of its place and left out", site)
+    return fits

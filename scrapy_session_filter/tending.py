@@ -1,0 +1,230 @@
+"""What ``scrapy sessions`` does with a store: read for people's eyes, and tidy up."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections import Counter
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from scrapy.exceptions import UsageError
+
+from scrapy_session_filter.exceptions import InvalidRow, StoreError
+from scrapy_session_filter.session import Session
+from scrapy_session_filter.settings import SessionFilterSettings
+from scrapy_session_filter.stores.base import Batch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from scrapy.settings import BaseSettings
+
+    from scrapy_session_filter.session import Row
+    from scrapy_session_filter.stores.base import SessionStore
+
+
+def run(settings: BaseSettings, action: str, arguments: list[str], *, status: int) -> None:
+    """Carry out one action; prints its result.
+
+    Raises `SessionFilterError` for a store that cannot be used, UsageError for wrong arguments.
+    """
+    if action == "judge":
+        judge(settings, *_exactly(arguments, 1, "a file or a URL"), status=status)
+        return
+    with _open(settings) as store:
+        if action == "list":
+            list_sites(store)
+        elif action == "show":
+            show(store, *_exactly(arguments, 1, "a site or a session id"))
+        elif action == "report":
+            report(store, arguments[0] if arguments else None)
+        elif action == "retire":
+            retire(store, arguments or _exactly(arguments, 1, "session ids"))
+        elif action == "purge":
+            purge(store, *_exactly(arguments, 1, "a site"))
+        elif action == "export":
+            export(store, *_exactly(arguments, 1, "a file, or -"))
+        else:
+            import_(store, *_exactly(arguments, 1, "a file"))
+
+
+def _exactly(arguments: list[str], count: int, what: str) -> list[str]:
+    if len(arguments) != count:
+        msg = f"name {what}"
+        raise UsageError(msg, print_help=False)
+    return arguments
+
+
+@contextmanager
+def _open(settings: BaseSettings) -> Iterator[SessionStore]:
+    store = SessionFilterSettings.from_settings(settings, crawling=False).make_store()
+    store.open()
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+def list_sites(store: SessionStore) -> None:
+    """Print each site with its numbers."""
+    rows: dict[str, Counter[str]] = {site: Counter() for site in store.sites()}
+    now = time.time()
+    for row in store.rows():
+        rows.setdefault(row["site"], Counter()).update(("sessions", _standing(row, now)))
+    lines = [
+        (site, str(n["sessions"]), str(n["working"]), str(n["resting"]), str(n["unproven"]))
+        for site, n in sorted(rows.items())
+    ]
+    _table(("site", "sessions", "working", "resting", "unproven"), lines)
+
+
+def show(store: SessionStore, name: str) -> None:
+    """Print a site's sessions and what was learnt of it, or all of one session but its cookies."""
+    found = [row for row in store.rows() if name in (row["site"], row["id"])]
+    if not found:
+        msg = f"no site and no session {name!r} in the store"
+        raise StoreError(msg)
+    if found[0]["id"] == name:
+        cookies = found[0].get("cookies") or []
+        shown = {**found[0], "cookies": f"{len(cookies)} cookies"}
+        print(json.dumps(shown, indent=2, ensure_ascii=False))
+        return
+    report(store, name)
+    state = store.site_state(name) or {}
+    new = state.get("new") or [1, 1]
+    print(
+        f"\n{name}: policy {state.get('policy', 'unknown')}; new sessions succeed with a chance of "
+        f"about {new[0] / sum(new):.2f}; {len(state.get('proxies') or {})} proxies were blocked here."
+    )
+    if state.get("learnt"):
+        print("learnt: " + json.dumps(state["learnt"]))
+
+
+def report(store: SessionStore, site: str | None) -> None:
+    """Print a line for each session."""
+    now = time.time()
+    lines = [
+        (
+            row["site"],
+            row["id"],
+            _standing(row, now),
+            str(row["uses"]),
+            str(row["oks"]),
+            str(row["blocks"]),
+            f"{(now - row['born']) / 3600:.1f} h",
+            f"{(now - row['used']) / 60:.0f} min ago",
+        )
+        for row in store.rows(site)
+    ]
+    _table(("site", "session", "state", "uses", "ok", "blocks", "age", "last used"), sorted(lines))
+
+
+def retire(store: SessionStore, ids: list[str]) -> None:
+    """Forget sessions; says which are unknown, or held by a crawl that runs."""
+    wanted = set(ids)
+    found = [(row["site"], row["id"]) for row in store.rows() if row["id"] in wanted]
+    for unknown in sorted(wanted - {session for _, session in found}):
+        print(f"{unknown}: no such session")
+    _remove(store, found)
+
+
+def purge(store: SessionStore, site: str) -> None:
+    """Forget a site's sessions and what was learnt of it."""
+    state = store.site_state(site) or {}
+    _remove(store, [(site, row["id"]) for row in store.rows(site)])
+    store.apply(Batch(_batch_id("purge"), sites={site: dict.fromkeys(state)}))
+
+
+def _remove(store: SessionStore, sessions: list[tuple[str, str]]) -> None:
+    before = store.refused
+    for site in {site for site, _ in sessions}:
+        store.claim(site, ())
+    store.apply(Batch(_batch_id("remove"), removed=sessions))
+    refused = store.refused - before
+    print(f"{len(sessions) - refused} sessions retired")
+    if refused:
+        print(f"{refused} are in use by a crawl that runs: stop it first")
+
+
+def export(store: SessionStore, path: str) -> None:
+    """Write all sessions; the file is for its owner's eyes only, as it holds cookies."""
+    lines = (json.dumps(row, ensure_ascii=False, sort_keys=True) + "\n" for row in store.rows())
+    if path == "-":
+        sys.stdout.writelines(lines)
+        return
+    target = Path(path)
+    target.touch(mode=0o600)
+    target.chmod(0o600)
+    with target.open("w", encoding="utf-8") as file:
+        file.writelines(lines)
+
+
+def import_(store: SessionStore, path: str) -> None:
+    """Read sessions, each line checked by itself; what is wrong is named and left out."""
+    rows = []
+    lines = Path(path).read_text(encoding="utf-8").splitlines()
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+            if not isinstance(row, dict):
+                msg = "not a JSON object"
+                raise InvalidRow(msg)
+            Session.from_row(row, None, now=0.0, wall_offset=time.time())
+        except (ValueError, RecursionError) as error:
+            print(f"{path}:{number}: left out: {error}")
+        else:
+            rows.append(row)
+    before = store.refused
+    store.apply(Batch(_batch_id("import"), sessions=rows))
+    refused = store.refused - before
+    print(f"{len(rows) - refused} sessions imported" + (f", {refused} refused" * bool(refused)))
+
+
+def judge(settings: BaseSettings, page: str, *, status: int) -> None:
+    """Print what a page would count as, rule by rule."""
+    from urllib.error import HTTPError
+    from urllib.request import urlopen
+
+    from scrapy.http import Headers, Response
+
+    if page.startswith(("http://", "https://")):
+        try:
+            with urlopen(page, timeout=30) as answer:  # noqa: S310 - http and https only, see above
+                body, headers, status, url = (
+                    answer.read(),
+                    answer.headers,
+                    answer.status,
+                    answer.url,
+                )
+        except HTTPError as error:
+            body, headers, status, url = error.read(), error.headers, error.code, page
+        response = Response(url, status, Headers(headers.items()), body)
+    else:
+        response = Response("http://file.example/", status, body=Path(page).read_bytes())
+    configured = SessionFilterSettings.from_settings(settings, crawling=False).make_judge()
+    print(configured.explain(response))
+
+
+def _standing(row: Row, now: float) -> str:
+    rest = row.get("rest")
+    if isinstance(rest, (int, float)) and rest > now:
+        return "resting"
+    return "working" if row.get("oks") else "unproven"
+
+
+def _batch_id(action: str) -> str:
+    return f"{action}-{time.time_ns():x}"
+
+
+def _table(head: tuple[str, ...], lines: Iterable[tuple[str, ...]]) -> None:
+    rows: list[Any] = [head, *lines]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
+    for row in rows:
+        print(
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        )

@@ -1,0 +1,134 @@
+"""Which request is this, and what on it is ours.
+
+Scrapy hands a request on as copies: redirects and retries copy its meta, spiders copy the meta of a
+response into new requests. All that is ours lives under one meta key, as plain values, and tells these
+cases apart.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+from scrapy.http.request import NO_CALLBACK
+
+if TYPE_CHECKING:
+    from scrapy import Request
+
+META_KEY = "_session_filter"
+OPT_OUT = "session_filter"
+PIN = "session_filter_session"
+OPTIONAL = "session_filter_optional"
+SITE = "session_filter_site"
+VERDICT = "session_filter_verdict"
+
+
+class Arrival(Enum):
+    """How a request came to the middleware."""
+
+    NEW = "new"
+    AGAIN = "again"  #: given back to the scheduler, or sent anew by us after a block
+    REDIRECT = "redirect"  #: the next hop of a chain that has a session
+    RETRY = "retry"  #: sent anew by Scrapy's RetryMiddleware
+
+
+@dataclass(slots=True)
+class Track:
+    """What we know of a page on its way through attempts, redirects and waits.
+
+    ``attempts`` counts what BLOCKED, THROTTLED and PROXY_ERROR have cost; ``avoid`` holds the ids of
+    sessions the page failed on. ``marks`` is what the engine binding needs to undo itself.
+    ``lifted`` is set while the user's ``dont_filter`` is false and the request has ours; ``start``
+    says how the first request of a redirect chain can be made again, ``restarted`` that it was;
+    ``asked`` (wall clock) since when a pin waits; ``amended`` that a callback reported the answer
+    as a block; ``delivered`` that a block page was handed over, with meta that lets it pass.
+    """
+
+    session: str | None = None
+    site: str | None = None
+    lease: str | None = None
+    run: str | None = None
+    retry_times: int = 0
+    redirect_times: int = 0
+    pinned: bool = False
+    attempts: int = 0
+    avoid: list[str] = field(default_factory=list)
+    marks: dict[str, Any] | None = None
+    returned: bool = False
+    lifted: bool = False
+    restarted: bool = False
+    start: dict[str, Any] | None = None
+    asked: float | None = None
+    amended: bool = False
+    delivered: bool = False
+
+    @classmethod
+    def of(cls, request: Request) -> Track | None:
+        """Return the request's track, or None."""
+        saved = request.meta.get(META_KEY)
+        if saved is None:
+            return None
+        track = cls(**saved)
+        track.avoid = list(track.avoid)  # copies of a request share what is in their meta
+        return track
+
+    def put_on(self, request: Request) -> None:
+        """Write the track to the request, as plain values; what is as by default is left out."""
+        request.meta[META_KEY] = {
+            name: value
+            for name, default in _BLANK.items()
+            if (value := getattr(self, name)) != default
+        }
+
+
+_BLANK = asdict(Track())
+
+
+def lease_of(request: Request) -> str | None:
+    """Return the id of the lease under which a request is out, or None."""
+    saved = request.meta.get(META_KEY)
+    return None if saved is None else saved.get("lease")
+
+
+def arrival(request: Request, track: Track | None) -> Arrival:
+    """Tell how a request came here, by what changed since a session was put on it.
+
+    A track is on the request if it is a copy, or was made with copied meta. If neither count rose and
+    we did not send it ourselves, it is a new page, whatever its meta holds.
+    """
+    if track is None:
+        return Arrival.NEW
+    if track.returned:
+        return Arrival.AGAIN
+    if request.meta.get("redirect_times", 0) > track.redirect_times:
+        return Arrival.REDIRECT
+    if request.meta.get("retry_times", 0) > track.retry_times:
+        return Arrival.RETRY
+    return Arrival.NEW
+
+
+def is_inline(request: Request) -> bool:
+    """Return whether no scheduler stands behind the request: robots.txt, media, own downloads."""
+    return request.callback is NO_CALLBACK
+
+
+def is_robots(request: Request) -> bool:
+    """Return whether the request is Scrapy's own fetch of a robots.txt."""
+    return is_inline(request) and "dont_obey_robotstxt" in request.meta
+
+
+LET_PASS = ("dont_retry", "handle_httpstatus_all")
+"""Meta with which a block page that is delivered passes RetryMiddleware and HttpErrorMiddleware."""
+
+
+def strip(request: Request, track: Track) -> None:
+    """Remove what we wrote into the meta; a pin stays if it is the user's own."""
+    meta = request.meta
+    if track.delivered:
+        for key in LET_PASS:
+            meta.pop(key, None)
+    meta.pop(META_KEY, None)
+    meta.pop(VERDICT, None)
+    if not track.pinned and meta.get(PIN) == track.session:
+        meta.pop(PIN, None)

