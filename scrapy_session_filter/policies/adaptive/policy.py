@@ -159,7 +159,8 @@ class AdaptivePolicy(Policy):
     def acquired(self, lease: Lease) -> None:
         record: Record = lease.session.memo
         if not isinstance(lease.tag, Pick):  # pinned, or the next hop of a redirect
-            lease.tag = Pick(How.WORKING)
+            how = How.WORKING if record.working else How.PROBE if record.tried else How.FRESH
+            lease.tag = Pick(how, record.rung, record.worked)
         pick = lease.tag
         self.ladder.remove(record)
         record.levels = pick.levels = advance(record.levels, lease.acquired - record.last)
@@ -295,7 +296,7 @@ class AdaptivePolicy(Policy):
         pick: Pick = lease.tag
         self._landed(pick)
         if pick.how is not How.WORKING:
-            self.budget.earn(1.0)
+            self.budget.earn(1.0)  # it was not spent
             if not record.working:
                 self._put_back(record)
 
