@@ -81,13 +81,15 @@ class Limit:
                 self._weigh()
             self.table.fit(self.scale)
         level = levels[self.scale]
-        if level > 0.9 * self.safe:
+        if level > (0.9 if self.cap == math.inf else 1.0) * self.safe:
             self._hits += 1
             if self._hits >= SAFE_HITS:
                 self.safe *= SAFE_STEP
                 self._hits = 0
         if level > 0.8 * self.cap and now > self._grow_at:
             near = 0.7 * self.edge < self.cap < 1.2 * self.edge
+            if near:
+                self.safe = min(self.safe, self.cap)  # beyond the old cap, scouts go first
             self.cap *= 1.0 + 0.1 / 2.0**self.met if near else 1.5
             self._grow_at = now + self._step
 
