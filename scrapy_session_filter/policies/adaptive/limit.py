@@ -36,6 +36,8 @@ SAFE_STEP, SAFE_HITS = 1.25, 3
 SHORTEST_STEP, LONGEST_STEP = 15.0, 60.0
 """Seconds between two raises of the cap: half a window within these bounds."""
 LEAST_CAP = 1.2
+WATCHED = 1.5
+"""Windows for which a site must have been watched before that scale can be told from "ever"."""
 
 
 class _Cut(NamedTuple):
@@ -67,6 +69,7 @@ class Limit:
         self._grow_at = self._cut_at = -math.inf
         self._last_cut: _Cut | None = None
         self._hint = -1
+        self._since: float | None = None  # when it began to watch
 
     def scouts_left(self, sessions: int, scarce: bool) -> bool:
         """Return whether another request may go beyond the safe intensity."""
@@ -78,7 +81,7 @@ class Limit:
         if self.table.passed(levels):
             self._fits += 1
             if not self._fits % 4:
-                self._weigh()
+                self._weigh(now)
             self.table.fit(self.scale)
         level = levels[self.scale]
         if level > (0.9 if self.cap == math.inf else 1.0) * self.safe:
@@ -104,7 +107,7 @@ class Limit:
             self._hint = min(
                 range(len(WINDOWS)), key=lambda k: abs(math.log(WINDOWS[k] / max(retry_after, 1.0)))
             )
-        self._weigh()
+        self._weigh(now)
         self.table.fit(self.scale)
         level = levels[self.scale]
         if level > 0.7 * self.safe:
@@ -129,14 +132,14 @@ class Limit:
         self._grow_at = now + 2.0 * self._step
         self._cut_at = now + self._step / 3.0
 
-    def cleared(self, levels: Levels) -> None:
+    def cleared(self, levels: Levels, now: float) -> None:
         """Take a block back that was gone at once, and what it did to the cap."""
         self.table.cleared(levels)
         cut = self._last_cut
         if cut is not None and cut.levels is levels and cut.scale == self.scale:
             self.cap, self.edge, self.met = cut.cap, cut.edge, cut.met
             self._last_cut = None
-        self._weigh()
+        self._weigh(now)
         self.table.fit(self.scale)
 
     def wait_for(self, level: float) -> float:
@@ -147,10 +150,14 @@ class Limit:
     def _step(self) -> float:
         return min(max(self.window / 2.0, SHORTEST_STEP), LONGEST_STEP)
 
-    def _weigh(self) -> None:
+    def _weigh(self, now: float) -> None:
         """Choose the scale that explains the blocks best, and say whether it explains them."""
+        if self._since is None:
+            self._since = now
         best, best_scale, best_split = 0.0, self.scale, 0
         for scale in range(len(WINDOWS)):
+            if scale > self.scale and now - self._since < WATCHED * WINDOWS[scale]:
+                continue
             gain, at = self.table.split(scale)
             if scale == self.scale:
                 self.gain = gain
@@ -193,7 +200,8 @@ class Limit:
             self.edge = number(state.get("edge")) or 0.0
             self.met = count(state.get("met"), 64) or 0
             self.safe = number(state.get("safe"), 2.0) or FIRST_SAFE
-        self._weigh()
+        self.gain = self.table.split(self.scale)[0]
+        self.depends = self.gain > EVIDENCE
         self.table.fit(self.scale)
 
     def explain(self) -> str:

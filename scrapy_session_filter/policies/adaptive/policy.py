@@ -232,7 +232,7 @@ class AdaptivePolicy(Policy):
             lasted = pick.rung > QUICK_RUNG
             self.budget.came_back(outcome.now, lasted)
             if not lasted:
-                self.limit.cleared(record.doubt)
+                self.limit.cleared(record.doubt, outcome.now)
             record.doubt = None
         if record.group in self.fresh.resting and record.group is not None:
             self.fresh.passed(record.group)
