@@ -26,6 +26,8 @@ PRIOR_RISK = 0.0025
 """Assumed hazard per quarter octave of intensity before anything is known, as strong as
 `PRIOR_USES` uses. Four times as much costs a small list .07 of its goodput, others nothing."""
 PRIOR_USES = 20.0
+LEAST_SPLIT = 4
+"""No limit is looked for under 2 uses per window: first and later uses differ anyway."""
 
 
 class HazardTable:
@@ -82,6 +84,8 @@ class HazardTable:
         for b in range(1, BINS):
             low_uses += uses[b - 1]
             low_blocks += blocks[b - 1]
+            if b < LEAST_SPLIT:
+                continue
             high_uses, high_blocks = all_uses - low_uses, all_blocks - low_blocks
             if high_uses < 1:
                 break
@@ -98,7 +102,8 @@ class HazardTable:
         """
         low, high = bin_of(0.7 * level), bin_of(1.2 * level) + 1
         uses, blocks = self.uses[scale], self.blocks[scale]
-        below = (sum(blocks[:low]) + 0.1) / (sum(uses[:low]) + 10.0)
+        overall = sum(blocks) / max(sum(uses), 1.0)
+        below = (sum(blocks[:low]) + 0.1 + 5.0 * overall) / (sum(uses[:low]) + 10.0)
         return sum(blocks[low:high]) > 0.9 + 2.0 * below * sum(uses[low:high])
 
     def fit(self, scale: int) -> None:

@@ -35,7 +35,7 @@ SAFE_STEP, SAFE_HITS = 1.25, 3
 """So many successes near the safe intensity raise it by this factor."""
 SHORTEST_STEP, LONGEST_STEP = 15.0, 60.0
 """Seconds between two raises of the cap: half a window within these bounds."""
-LEAST_CAP = 1.2
+LEAST_CAP = 1.7
 WATCHED = 1.5
 """Windows for which a site must have been watched before that scale can be told from "ever"."""
 
