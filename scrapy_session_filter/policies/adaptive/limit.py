@@ -33,8 +33,9 @@ FIRST_SAFE = 4.0
 """Uses per window that are taken for safe at first."""
 SAFE_STEP, SAFE_HITS = 1.25, 3
 """So many successes near the safe intensity raise it by this factor."""
-SHORTEST_STEP, LONGEST_STEP = 15.0, 60.0
-"""Seconds between two raises of the cap: half a window within these bounds."""
+SHORTEST_STEP, LONGEST_STEP = 5.0, 60.0
+"""Seconds between two raises of the cap: the shorter at first, doubled each time that the same edge
+is met, up to half a window or the longer. As scouts go first, an early try costs few sessions."""
 LEAST_CAP = 1.7
 WATCHED = 1.5
 """Windows for which a site must have been watched before that scale can be told from "ever"."""
@@ -130,7 +131,7 @@ class Limit:
         least = 0.7 * self.cap if self.cap < math.inf else 0.0
         self.cap = max(min(self.cap, BELOW * level), least, LEAST_CAP)
         self._grow_at = now + 2.0 * self._step
-        self._cut_at = now + self._step / 3.0
+        self._cut_at = now + 0.5 * SHORTEST_STEP
 
     def cleared(self, levels: Levels, now: float) -> None:
         """Take a block back that was gone at once, and what it did to the cap."""
@@ -148,7 +149,8 @@ class Limit:
 
     @property
     def _step(self) -> float:
-        return min(max(self.window / 2.0, SHORTEST_STEP), LONGEST_STEP)
+        slowest = min(max(self.window / 2.0, 3.0 * SHORTEST_STEP), LONGEST_STEP)
+        return min(SHORTEST_STEP * 2.0 ** min(self.met, 16), slowest)
 
     def _weigh(self, now: float) -> None:
         """Choose the scale that explains the blocks best, and say whether it explains them."""
