@@ -1,8 +1,8 @@
 """The simulator: C slots that fetch pages through sessions a policy picks.
 
-The policy cannot see the world. A slot takes the head of the frontier, asks the policy, and sends; the request is judged then and
-reported after its latency. So answers come out of order, and after picks made in between. A retry
-goes to the end of the frontier. Measures, per run:
+The policy cannot see the world. A slot takes the head of the frontier, asks the policy, and sends;
+the request is judged then and reported after its latency. So answers come out of order, and after
+picks made in between. A retry goes to the end of the frontier. Measures, per run:
 
 * ``U`` = pages / (.5 requests + .5 C makespan / latency): requests and slot time weigh the same; 1
   means that every request succeeded at the median latency.
@@ -10,8 +10,6 @@ goes to the end of the frontier. Measures, per run:
   ``burnt`` = bans we caused, ``p95`` = retries a page, ``us`` = CPU of the policy in us a request.
 * ``ratio`` (made by `benchmarks.run_arena`) = U / U of the `Oracle` on the same seed.
 """
-
-# ruff: noqa: ARG002, PLR0917 - the signatures are the arena's interface
 
 from __future__ import annotations
 

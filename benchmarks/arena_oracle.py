@@ -6,8 +6,6 @@ practice, not a proven optimum. `OracleNoLatency` knows all that but latency: wh
 it is latency.
 """
 
-# ruff: noqa: ARG002, PLR0917 - the signatures are the arena's interface
-
 from __future__ import annotations
 
 import heapq

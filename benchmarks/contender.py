@@ -6,8 +6,6 @@ pools from it. Works with this project's arena and with any other module named `
 same `Policy`.
 """
 
-# ruff: noqa: PLR0917 - the signatures are the arena's interface
-
 from __future__ import annotations
 
 import json
@@ -112,7 +110,7 @@ class Product(Policy):
         self.tag = got
         return self._sid(got.session)
 
-    def report(self, now: float, sid: int, site: Any, kind: str, latency: float, tag: Any) -> None:  # noqa: ARG002 - the lease knows its session
+    def report(self, now: float, sid: int, site: Any, kind: str, latency: float, tag: Any) -> None:
         self.now = now
         self.pools[site].report(tag, VERDICTS[kind], sent=now - latency, latency=latency)
 

@@ -3,8 +3,6 @@
 Each class names its source. They run with their defaults and are not tuned for these worlds.
 """
 
-# ruff: noqa: ARG002, PLR0917 - the signatures are the arena's interface
-
 from __future__ import annotations
 
 import heapq

@@ -124,7 +124,10 @@ def test_gateway_sessions_that_never_worked_go(rng: random.Random) -> None:
 
 
 def test_exploration_stops_when_it_is_not_paid_for(driver: Driver) -> None:
-    """Without scarcity, a pool with working sessions hardly tries new ones that mostly fail."""
+    """Without scarcity, a pool with working sessions hardly tries new ones that mostly fail.
+
+    Less than one request in ten, that is.
+    """
     driver.working(8)
     for _ in range(60):
         driver.policy.fresh.learn(None, ok=False)
@@ -136,7 +139,7 @@ def test_exploration_stops_when_it_is_not_paid_for(driver: Driver) -> None:
         new += fails
         lease = driver.lease(20.0 * i, decision)
         driver.report(lease, BLOCKED if fails else OK, 20.0 * i + 1)
-    assert new < 5
+    assert new < 20
 
 
 def test_an_abandoned_exploration_is_not_paid(driver: Driver) -> None:
