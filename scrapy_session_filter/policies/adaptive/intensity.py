@@ -16,10 +16,21 @@ BINS = 48
 """Intensities are counted in bins, four to the octave, from 1 to 4096 uses per window."""
 
 
+_RATES = tuple(-1.0 / window for window in WINDOWS)
+
+FIRST: Levels = (1.0,) * len(WINDOWS)
+"""The intensities at the first use; one tuple for all sessions."""
+
+_STEPS = 64  # of the lookup table, per unit of intensity
+_TABLE = [
+    max(0, int(4.0 * math.log2(max((i + 0.5) / _STEPS, 1.0)))) for i in range(_STEPS * _STEPS)
+]
+
+
 def bin_of(level: float) -> int:
-    """Return the bin of an intensity."""
-    if level <= 1.0:
-        return 0
+    """Return the bin of an intensity, to 1/128 of a use; this is called often."""
+    if level < _STEPS:
+        return _TABLE[int(level * _STEPS)]
     return min(int(4.0 * math.log2(level)), BINS - 1)
 
 
@@ -35,8 +46,6 @@ def advance(levels: Levels | None, idle: float) -> Levels:
     steady rate r has intensity r x window, a burst of n has n.
     """
     if levels is None:
-        return (1.0,) * len(WINDOWS)
+        return FIRST
     exp = math.exp
-    return tuple(
-        [level * exp(-idle / window) + 1.0 for level, window in zip(levels, WINDOWS, strict=True)]
-    )
+    return tuple([u * exp(idle * rate) + 1.0 for u, rate in zip(levels, _RATES)])  # noqa: B905 - speed

@@ -37,6 +37,9 @@ LONGEST_WAIT, SHORTEST_WAIT = 1.0, 0.05
 """Seconds; a waiter looks again within them."""
 RISKED = 0.3
 """Going beyond the cap is right where its risk costs less than this share of the wait it saves."""
+NEWNESS = 0.95
+"""Value of a new session of certain success, relative to a known one: it has to connect anew, and
+has no cookies. Without it, a site that blocks nobody would get a new visitor with each request."""
 PATIENCE = 4.0
 """Where nothing works, all resting sessions are tried once while so many pages would be fetched."""
 GIVE_UP_RUNG = 8
@@ -117,7 +120,7 @@ class AdaptivePolicy(Policy):
         best = max(fresh, chance)
         if best <= 0 or (sessions and not budget.pays(best)):
             return None
-        promising = choice.record is not None and best > choice.value
+        promising = choice.record is not None and NEWNESS * best > choice.value
         if not (budget.tokens >= 1 or promising or not sessions):
             return None
         budget.tokens -= 1.0

@@ -12,7 +12,7 @@ import math
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
-from scrapy_session_filter.policies.adaptive.intensity import bin_of
+from scrapy_session_filter.policies.adaptive.intensity import FIRST, bin_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -131,10 +131,8 @@ class WorkingSet:
                 continue  # slow start: no more in flight than ever succeeded, and one
             if resting and record.group in resting and resting[record.group].until > now:
                 continue
-            levels = record.levels
-            level = 1.0
-            if levels is not None:
-                level += levels[scale] * exp((record.last - now) / window)
+            levels = record.levels or FIRST
+            level = 1.0 + levels[scale] * exp((record.last - now) / window)
             if level > cap:
                 wait = limit.wait_for(level)
                 if wait < choice.wait:
@@ -145,7 +143,9 @@ class WorkingSet:
                 continue
             risk = table_risk[bin_of(level)]
             good = record.good
-            value = (good + prior) / (good + record.bad + 2.0) * (1.0 - min(risk, 0.9))
+            value = (
+                (good + prior) / (good + record.bad + 2.0) * (1.0 - min(0.9, risk))
+            )
             if cap < math.inf:
                 value *= 1.0 - SPREADING * (level / cap) ** 2
             seconds = (record.latency + 2.0 * latency) / (record.weight + 2.0)
