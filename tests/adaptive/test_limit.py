@@ -91,23 +91,14 @@ def test_no_limit_is_invented_without_blocks() -> None:
     assert limit.safe > 40
 
 
-def test_the_limit_per_minute_is_learnt() -> None:
-    """Where 30 a minute are allowed, the cap ends between half of that and 1.2 times it."""
-    limit = Limit()
-    ramp(limit, allowed=30, window=60.0)
-    assert limit.depends
-    assert limit.window == 60.0
-    assert 15 < limit.cap < 36
-
-
-@pytest.mark.parametrize("window", [10.0, 30.0])
-def test_a_shorter_window_is_learnt(window: float) -> None:
-    """The rate that is allowed in the end is near the true one, though 60 s was assumed at first."""
+@pytest.mark.parametrize("window", [10.0, 30.0, 60.0])
+def test_the_allowed_rate_is_learnt_whatever_the_window(window: float) -> None:
+    """20 requests per window are allowed, and what the cap allows in the end is near that rate."""
     limit = Limit()
     ramp(limit, allowed=20, window=window)
     assert limit.depends
     allowed = limit.cap / limit.window
-    assert 0.25 * 20 / window < allowed < 1.6 * 20 / window
+    assert 0.5 * 20 / window < allowed < 1.5 * 20 / window
 
 
 def test_a_block_that_was_gone_at_once_is_taken_back() -> None:
@@ -141,14 +132,15 @@ def test_only_a_few_scouts_go_beyond_what_is_safe() -> None:
 
 
 def test_the_limit_survives_a_restart() -> None:
-    """What is dumped as JSON and loaded explains itself in the same words."""
+    """What is dumped as JSON and loaded has the same cap on the same scale, for the same reason."""
     limit = Limit()
     ramp(limit, allowed=30, window=60.0)
     again = Limit()
     again.load(json.loads(json.dumps(limit.dump())))
     assert again.cap == pytest.approx(limit.cap, abs=0.01)
     assert again.scale == limit.scale
-    assert again.explain().split("(")[0] == limit.explain().split("(")[0]
+    assert again.edge == pytest.approx(limit.edge, abs=0.01)
+    assert again.gain == pytest.approx(limit.gain, abs=0.5)
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,9 @@
 """What exploring may cost, and what a ban costs.
 
 Exploration is paid with losses that scarcity has already caused: every wait, and the risk and
-crowding of every pick, earn tokens (failed requests); an exploration costs one and returns it if it
-succeeds. As in ski rental, that costs about twice the best fixed size of the pool at most. There is
-no share of exploration to set: the pool grows until growing no longer pays.
+crowding of every pick, earn tokens (failed requests); an exploration costs one and returns it, all
+but a little, if it succeeds. As in ski rental, that costs about twice the best fixed size of the
+pool at most. There is no share of exploration to set: the pool grows until growing no longer pays.
 """
 
 from __future__ import annotations

@@ -227,7 +227,7 @@ class AdaptivePolicy(Policy):
         if pick.how is How.WORKING:
             self.limit.passed(pick.levels, outcome.now)
         else:
-            self.budget.earn(1.0)
+            self.budget.earn(NEWNESS)
             self.budget.stints += 1
         if pick.how is How.WORKING and outcome.stale:
             return  # sent before its last block: it says nothing about now

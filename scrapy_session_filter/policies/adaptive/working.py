@@ -120,7 +120,8 @@ class WorkingSet:
         now, avoid, resting = ask.now, ask.avoid, fresh.resting
         cap, window, scale, safe = limit.cap, limit.window, limit.scale, limit.safe
         table_risk = limit.table.risk
-        latency, prior = self.latency or 1.0, 2.0 * self.mean
+        latency = self.latency or 1.0
+        prior = 2.0 * max(self.mean, fresh.chance)  # one that worked is no worse than a new one
         half = 0.5 / latency
         exp = math.exp
         rated: list[tuple[float, Record]] = []
@@ -143,9 +144,7 @@ class WorkingSet:
                 continue
             risk = table_risk[bin_of(level)]
             good = record.good
-            value = (
-                (good + prior) / (good + record.bad + 2.0) * (1.0 - min(0.9, risk))
-            )
+            value = (good + prior) / (good + record.bad + 2.0) * (1.0 - 0.9 * risk)
             if cap < math.inf:
                 value *= 1.0 - SPREADING * (level / cap) ** 2
             seconds = (record.latency + 2.0 * latency) / (record.weight + 2.0)
