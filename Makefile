@@ -10,7 +10,7 @@ ARGS ?=
 setup: .venv/test-ready .venv/dev-ready  ## the virtual environment, for tests and for checks
 
 demo: .venv/test-ready  ## crawl a shop that bans, without and with the plugin
-	$(BIN)/python example_project/demo.py $(ARGS)
+	$(BIN)/python example_project/demo.py
 
 test: .venv/test-ready  ## all tests but the long ones; ARGS="-k name" picks
 	$(BIN)/python -m pytest -m "not soak" $(ARGS)

@@ -149,8 +149,7 @@ def main() -> None:
     install_reactor("twisted.internet.asyncioreactor.AsyncioSelectorReactor")
     logging.disable(logging.WARNING)
     reactor: Any = import_module("twisted.internet.reactor")  # only now: it installs itself
-    done = Deferred.fromCoroutine(_as_deferred(measure(parser.parse_args())))
-    done.addErrback(lambda failure: failure.printTraceback())
+    done: Any = Deferred.fromCoroutine(_as_deferred(measure(parser.parse_args())))
     done.addBoth(lambda _: reactor.stop())
     reactor.run()
 

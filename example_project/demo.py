@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from loopback.suffixes import local_suffix_list
+
 HERE = Path(__file__).parent
 STATE = HERE / ".scrapy"
 PAGES = 336  # 16 lists and 320 products
@@ -36,6 +38,7 @@ def crawl(name: str, settings: dict[str, str]) -> dict[str, Any]:
     for key, value in {**settings, "SHOP_REPORT": str(report), "LOG_FILE": str(log)}.items():
         command += ["-s", f"{key}={value}"]
     env = {k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy")}
+    env |= local_suffix_list(STATE / "suffix-list")
     code = subprocess.run(command, cwd=HERE, env=env, check=False).returncode
     if code or not report.exists():
         sys.exit(f"the crawl failed with exit code {code}; its log is {log}")

@@ -28,10 +28,10 @@ class Addon:
             ("EXTENSIONS", SessionFilterExtension, 500),
         ):
             settings.setdefault_in_component_priority_dict(setting, component, priority)
-        if settings.get("SCHEDULER_PRIORITY_QUEUE") != QUEUE:
+        if settings["SCHEDULER_PRIORITY_QUEUE"] != QUEUE:
             settings.set(
                 "SESSION_FILTER_SCHEDULER_PRIORITY_QUEUE",
-                settings.get("SCHEDULER_PRIORITY_QUEUE"),
+                settings["SCHEDULER_PRIORITY_QUEUE"],
                 "addon",
             )
             settings.set(

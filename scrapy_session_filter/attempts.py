@@ -105,18 +105,25 @@ def report_block(response: Response, reason: str = "reported") -> Request | None
     if request is None or track is None or extension is None or track.session is None:
         return None
     verdict = Verdict(Kind.BLOCKED, slug(reason), Strength.STRONG)
+    if "cached" in response.flags:
+        track.amended = True  # what an earlier run fetched says nothing about this session
     if not track.amended:
         track.amended = True
         track.put_on(request)
-        extension.count_verdict(verdict)
+        extension.numbers.count_verdict(verdict)
         pool = extension.pools.peek(track.site or "")
         if pool is not None:
             pool.amend(track.session, verdict)
+    if extension.settings.dry_run:
+        return None
     if not may_try_again(track, verdict, extension.settings.retry_times):
         extension.count("gave_up")
         return None
     extension.count("retries")
-    return again(request, track, binding=extension.binding, failed=True)
+    request = again(request, track, binding=extension.binding, failed=True)
+    if extension.crawler.settings.getbool("HTTPCACHE_ENABLED"):
+        request.meta["dont_cache"] = True  # else the next attempt would be the same page
+    return request
 
 
 def slug(text: str) -> str:

@@ -8,34 +8,34 @@ import logging
 import random
 import time
 import weakref
-from functools import cached_property, partial
 from secrets import token_hex
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from scrapy import signals
 from scrapy.exceptions import CloseSpider, NotConfigured
 from scrapy.utils.asyncio import create_looping_call
 
+from scrapy_session_filter.engine_pulse import EnginePulse
 from scrapy_session_filter.engines import HttpBinding
 from scrapy_session_filter.exceptions import ConfigurationError
+from scrapy_session_filter.judging import AnswerJudge
+from scrapy_session_filter.leases import HeldLeases
+from scrapy_session_filter.numbers import Numbers
 from scrapy_session_filter.pools import SitePools
 from scrapy_session_filter.roster import Watcher
 from scrapy_session_filter.saving import Saver
 from scrapy_session_filter.settings import SessionFilterSettings
 from scrapy_session_filter.stores.thread import StoreThread
 from scrapy_session_filter.tracking import SITE
-from scrapy_session_filter.verdict import Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from scrapy import Request, Spider
     from scrapy.crawler import Crawler
     from typing_extensions import Self
 
     from scrapy_session_filter.engines import EngineBinding
     from scrapy_session_filter.pool import SessionPool
-    from scrapy_session_filter.session import Lease, Session
+    from scrapy_session_filter.session import Session
     from scrapy_session_filter.verdict import Verdict
 
 logger = logging.getLogger("scrapy_session_filter")
@@ -44,8 +44,6 @@ RENEW_CLAIMS = 20.0
 """Seconds between two renewals of the claims in the store: a third of their time."""
 WATCH_CLOSING = 0.25
 """Seconds between two looks whether the spider closes: whoever waits must not keep it."""
-MOST_REASONS = 100
-"""Reasons counted by name in the stats; a site could otherwise make ever new ones."""
 ON_THE_WAY = 0.25
 """Seconds within which a request that was handed out to wait has come to where it waits."""
 NUDGE = 0.005
@@ -53,14 +51,6 @@ NUDGE = 0.005
 
 RUNS: weakref.WeakValueDictionary[str, SessionFilterExtension] = weakref.WeakValueDictionary()
 """The extensions of this process by run, so that `report_block` finds a response's own crawl."""
-
-
-class Held(NamedTuple):
-    """A lease with its pool and the request that holds it; one that is lost frees its session."""
-
-    lease: Lease
-    pool: SessionPool
-    request: weakref.ref[Request]
 
 
 class SessionFilterExtension:
@@ -95,20 +85,22 @@ class SessionFilterExtension:
         self.settings = settings
         self.clock = time.monotonic
         self.run = token_hex(6)
-        self.leases: dict[str, Held] = {}
+        self.numbers = Numbers()
+        self.count = self.numbers.count
+        self.leases = HeldLeases(self._on_lost)
         self.verdicts: dict[
             str, Verdict
         ] = {}  #: judged before the HTTP cache saw the answer, by lease
         self.waiting = 0  #: requests that wait for a session in the middleware
+        self.parks_pins = False  #: our queue keeps pinned requests until their session is ready
         self.most_waiting = max(1, crawler.settings.getint("CONCURRENT_REQUESTS") // 8)
         self.judge = settings.make_judge()
+        self.answers = AnswerJudge(crawler, self)
         self.binding: EngineBinding = HttpBinding(crawler, settings.first_timeout)
         self._closing = False
-        self._reasons: set[str] = set()
-        self._counts: dict[str, int] = {}
         self._ending: asyncio.Future[None] | None = None
         self._refreshing: asyncio.Future[None] | None = None
-        self._nudge: asyncio.TimerHandle | None = None
+        self.pulse = EnginePulse(crawler)
         self._source = settings.make_source()
         self._store = settings.make_store()
         self._store.open()
@@ -136,6 +128,7 @@ class SessionFilterExtension:
             store=self._store,
             thread=self._thread,
             remember=self.binding.remember,
+            forget=self.binding.forget,
         )
         self.pools.load_endpoint_health()
         self._saver = Saver(self.pools, self._store, self._thread, self.clock)
@@ -177,13 +170,12 @@ class SessionFilterExtension:
             if loop.running:
                 loop.stop()
         self.pools.close()
-        for held in list(self.leases.values()):
-            held.pool.abandon(held.lease)
-        self.leases.clear()
-        for pending in (self._nudge, self._refreshing):
-            if pending is not None:
-                pending.cancel()
-        self._sum_up()
+        self.leases.end_all()
+        self.pulse.stop()
+        if self._refreshing is not None:
+            self._refreshing.cancel()
+        if self.crawler.stats is not None:
+            self.numbers.sum_up(self.crawler.stats, self.pools)
         self._close_store()
 
     def _close_store(self) -> None:
@@ -198,9 +190,8 @@ class SessionFilterExtension:
 
     @property
     def closing(self) -> bool:
-        """Whether the spider closes; Scrapy has no signal for the beginning of that."""
-        slot = getattr(self.crawler.engine, "_slot", None)
-        return self._closing or (slot is not None and slot.closing is not None)
+        """Whether the spider closes, or is about to."""
+        return self._closing or self.pulse.closing
 
     def close_spider(self, reason: str) -> None:
         """Close the spider once, with a reason; requests that wait go back to the scheduler."""
@@ -214,9 +205,18 @@ class SessionFilterExtension:
 
     def _every_interval(self) -> None:
         self._sweep()
-        self._flush_counts()
+        if self.crawler.stats is not None:
+            self.numbers.flush(self.crawler.stats)
         self._saver.save()
         self._check_exhausted()
+
+    def _on_lost(self, lease_id: str) -> None:
+        self.count("leases_lost")
+        self.verdicts.pop(lease_id, None)
+
+    def _sweep(self) -> None:
+        if self.crawler.engine is not None:
+            self.leases.sweep(self.crawler.engine.downloader.active)
 
     def _renew_claims(self) -> None:
         self._thread.submit(self._store.renew)
@@ -238,9 +238,11 @@ class SessionFilterExtension:
         if not timeout:
             return
         now = self.clock()
-        asked = [pool for pool in self.pools if now - pool.asked < timeout]
+        asked = [pool for pool in self.pools if now - pool.ledger.asked < timeout]
         for pool in asked:
-            hungry = pool.hungry_since is not None and now - pool.hungry_since > timeout
+            hungry = (
+                pool.ledger.hungry_since is not None and now - pool.ledger.hungry_since > timeout
+            )
             if hungry and not pool.given_up:
                 pool.given_up = True
                 self.count("sites_given_up")
@@ -256,24 +258,7 @@ class SessionFilterExtension:
         self.binding.forget(session)
 
     def _on_ready(self, site: str) -> None:
-        self.nudge_after(NUDGE)
-
-    def nudge_after(self, seconds: float) -> None:
-        """Let the engine ask its scheduler again after so many seconds, or earlier."""
-        loop = asyncio.get_running_loop()
-        when = loop.time() + seconds
-        if self._nudge is not None:
-            if self._nudge.when() <= when:
-                return
-            self._nudge.cancel()
-        self._nudge = loop.call_at(when, self._on_nudge)
-
-    def _on_nudge(self) -> None:
-        """Wake the engine; by itself it looks only after a response, or every five seconds."""
-        self._nudge = None
-        slot = getattr(self.crawler.engine, "_slot", None)
-        if slot is not None and not self.closing:
-            slot.nextcall.schedule()
+        self.pulse.after(NUDGE)
 
     # -- leases ----------------------------------------------------------------------------------
 
@@ -281,8 +266,10 @@ class SessionFilterExtension:
         """Return the key of the pool a request belongs to."""
         return str(request.meta.get(SITE) or self.settings.site_key(request))
 
-    def wait_of(self, site: str) -> float:
+    def wait_of(self, site: str, pin: str | None = None) -> float:
         """Return for how many seconds the queue should keep a site's requests; 0.0: hand one out.
+
+        With ``pin``, those that are pinned to this session and were given back.
 
         One request of a site that has no session ready is handed out all the same: it waits in the
         middleware and is off as soon as there is one.
@@ -290,7 +277,7 @@ class SessionFilterExtension:
         pool = self.pools.peek(site)
         if pool is None:
             return 0.0
-        wait = pool.next_chance()
+        wait = pool.next_chance() if pin is None else pool.pin_chance(pin)
         if wait and not pool.given_up and self._may_wait(pool):
             return 0.0
         return wait
@@ -299,98 +286,11 @@ class SessionFilterExtension:
         on_the_way = self.clock() - pool.handed_out < ON_THE_WAY
         return not pool.waiting and not on_the_way and self.waiting < self.most_waiting
 
-    def handed_out(self, site: str) -> None:
+    def handed_out(self, site: str, pin: str | None = None) -> None:
         """Note that the queue let a request of a site go: it may be the one that waits."""
         pool = self.pools.peek(site)
-        if pool is not None and pool.next_chance():
+        if pool is not None and (pool.next_chance() if pin is None else pool.pin_chance(pin)):
             pool.handed_out = self.clock()
-
-    def hold(self, lease: Lease, pool: SessionPool, request: Request) -> None:
-        """Keep a lease until it is let go, or its request vanishes without an answer."""
-        reference = weakref.ref(request, partial(self._lost, lease.id))
-        self.leases[lease.id] = Held(lease, pool, reference)
-
-    def let_go(self, lease_id: str | None) -> Held | None:
-        """Return a lease that is held, and hold it no longer."""
-        return None if lease_id is None else self.leases.pop(lease_id, None)
-
-    def _sweep(self) -> None:
-        """End leases of requests that have left the downloader past us.
-
-        Where another middleware's process_response raises, no middleware hears of it.
-        """
-        if self.crawler.engine is None:
-            return
-        active = self.crawler.engine.downloader.active
-        for lease_id, held in list(self.leases.items()):
-            if held.request() not in active:
-                self._lost(lease_id, None)
-
-    def _lost(self, lease_id: str, _: object) -> None:
-        held = self.let_go(lease_id)
-        if held is not None:
-            self.count("leases_lost")
-            held.pool.abandon(held.lease)
-
-    # -- numbers ---------------------------------------------------------------------------------
-
-    def count(self, name: str, number: int = 1) -> None:
-        """Count an event; it appears in the crawl's stats, under ``session_filter/``, when saved."""
-        self._counts[name] = self._counts.get(name, 0) + number
-
-    def _flush_counts(self) -> None:
-        """Hand the counts to Scrapy's stats, which would be dear several times a request."""
-        stats = self.crawler.stats
-        if stats is not None:
-            for name, number in self._counts.items():
-                stats.inc_value(f"session_filter/{name}", number)
-        self._counts.clear()
-
-    def count_verdict(self, verdict: Verdict) -> None:
-        """Count a verdict by kind, and what was not a page by vendor and reason, up to a bound."""
-        self.count(f"verdicts/{verdict.kind}")
-        if verdict.kind is Kind.OK:
-            return
-        name = f"{verdict.vendor or 'unnamed'}/{verdict.reason}"
-        if name not in self._reasons:
-            if len(self._reasons) >= MOST_REASONS:
-                name = "other"
-            self._reasons.add(name)
-        self.count(f"{'blocked' if verdict.kind is Kind.BLOCKED else 'reasons'}/{name}")
-
-    def _sum_up(self) -> None:
-        stats = self.crawler.stats
-        if stats is None:
-            return
-        self._flush_counts()
-        live = resting = 0
-        for pool in self.pools:
-            resting += pool.roster.resting
-            live += len(pool.sessions) - pool.roster.resting
-            logger.debug("%s", pool.explain())
-        restored = self.pools.restored
-        for name, value in (
-            ("sessions/live", live),
-            ("sessions/resting", resting),
-            ("sessions/restored", restored.kept),
-            ("in_flight", sum(pool.in_flight for pool in self.pools)),
-        ):
-            stats.set_value(f"session_filter/{name}", value)
-        get = partial(stats.get_value, default=0)
-        logger.info(
-            "%d pages with %d requests: %d blocked, %d throttled, %d proxy errors, %d given up; "
-            "%d sessions live, %d resting, %d retired, %d restored",
-            get("session_filter/verdicts/OK"),
-            get("session_filter/requests"),
-            get("session_filter/verdicts/BLOCKED"),
-            get("session_filter/verdicts/THROTTLED"),
-            get("session_filter/verdicts/PROXY_ERROR"),
-            get("session_filter/gave_up"),
-            live,
-            resting,
-            get("session_filter/sessions/retired"),
-            restored.kept,
-        )
 
 
 def extension_of(crawler: Crawler, component: str) -> SessionFilterExtension:

@@ -10,6 +10,7 @@ from scrapy.utils.httpobj import urlparse_cached
 from scrapy_session_filter.extension import extension_of
 from scrapy_session_filter.refusals import IgnoredRefused
 from scrapy_session_filter.tracking import META_KEY, OPT_OUT, lease_of
+from scrapy_session_filter.verdict import Kind
 
 if TYPE_CHECKING:
     from scrapy import Request
@@ -40,7 +41,7 @@ class ProxyGate:
 
     def process_request(self, request: Request) -> None:
         """Let a request pass if it carries its session, or was meant to go without one."""
-        held = self._extension.leases.get(lease_of(request) or "")
+        held = self._extension.leases.get(lease_of(request))
         if held is not None:
             if self._extension.binding.carries(request, held.lease.session):
                 return
@@ -58,24 +59,21 @@ class ProxyGate:
             or urlparse_cached(request).scheme == "data"
         )
 
-    def process_response(self, request: Request, response: Response) -> Response:
+    async def process_response(self, request: Request, response: Response) -> Response:
         """Scrub the request; with an HTTP cache, judge now and keep blocks out of it."""
         if META_KEY in request.meta:
             self._extension.binding.scrub(request)
             if self._caches and "cached" not in response.flags:
-                self._guard_cache(request, response)
+                await self._guard_cache(request, response)
         return response
 
-    def _guard_cache(self, request: Request, response: Response) -> None:
-        lease = lease_of(request)
-        if lease is None or lease not in self._extension.leases:
+    async def _guard_cache(self, request: Request, response: Response) -> None:
+        held = self._extension.leases.get(lease_of(request))
+        if held is None:
             return
-        verdict = self._extension.judge.response(response, request)
-        if verdict.is_block:
-            self._extension.verdicts[lease] = verdict
-            request.meta["_dont_cache"] = (
-                True  # for this answer alone: the cache takes it off again
-            )
+        verdict = await self._extension.answers.before_cache(request, response, held.lease)
+        if verdict.is_block or verdict.kind is Kind.PROXY_ERROR:
+            request.meta["_dont_cache"] = True  # for this answer: the cache takes it off again
 
     def process_exception(self, request: Request, exception: Exception) -> None:
         """Scrub the request."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import inspect
 import logging
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from scrapy.downloadermiddlewares.httpcompression import HttpCompressionMiddleware
 from scrapy.http import HtmlResponse, Response
 from scrapy.utils.response import get_meta_refresh
 
-from scrapy_session_filter.tracking import is_inline
+from scrapy_session_filter.tracking import is_inline, is_robots
 from scrapy_session_filter.verdict import OK, Kind, Strength, Verdict
 
 if TYPE_CHECKING:
@@ -52,7 +53,27 @@ class AnswerJudge:
         if early is not None:
             return response, early
         verdict: Verdict = self._extension.judge.response(response, request)
-        return response, await self._ask_spider(response, verdict)
+        return response, await self._ask_spider(request, response, verdict)
+
+    async def before_cache(self, request: Request, response: Response, lease: Lease) -> Verdict:
+        """Judge an answer before the HTTP cache sees it; `answer` will come to the same verdict."""
+        verdict: Verdict = self._extension.judge.response(response, request)
+        if hasattr(self._crawler.spider, SPIDER_HOOK):
+            try:
+                copy = self._uncounted.process_response(request, response.copy())
+            except Exception:  # noqa: BLE001 - `answer` meets it again, and lets it be seen
+                return verdict
+            copy = copy.replace(request=request) if isinstance(copy, Response) else response
+            verdict = await self._ask_spider(request, copy, verdict)
+        self._extension.verdicts[lease.id] = verdict
+        return verdict
+
+    @cached_property
+    def _uncounted(self) -> HttpCompressionMiddleware:
+        """Another HttpCompressionMiddleware, or none of its stats would be right."""
+        middleware = HttpCompressionMiddleware(crawler=self._crawler)
+        middleware.stats = None
+        return middleware
 
     def _decode(self, request: Request, response: Response) -> Response:
         middleware = self._crawler.get_downloader_middleware(HttpCompressionMiddleware)
@@ -61,10 +82,11 @@ class AnswerJudge:
         decoded = middleware.process_response(request=request, response=response)
         return decoded if isinstance(decoded, Response) else response
 
-    async def _ask_spider(self, response: Response, verdict: Verdict) -> Verdict:
+    async def _ask_spider(self, request: Request, response: Response, verdict: Verdict) -> Verdict:
         hook = getattr(self._crawler.spider, SPIDER_HOOK, None)
-        if hook is None:
+        if hook is None or verdict.kind is Kind.PROXY_ERROR or is_robots(request):
             return verdict
+        response.request = request
         try:
             opinion = hook(response)
             if inspect.isawaitable(opinion):
@@ -78,7 +100,7 @@ class AnswerJudge:
             self._complain(f"{SPIDER_HOOK} returned a {type(opinion).__name__}, not a bool", None)
             return verdict
         if not opinion:
-            return OK
+            return OK if verdict.is_block else verdict
         if verdict.is_block:
             return verdict
         return Verdict(Kind.BLOCKED, "spider", Strength.STRONG)

@@ -9,22 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from typing import TYPE_CHECKING
 
 from scrapy import signals
 from scrapy.exceptions import IgnoreRequest
-from scrapy.utils.httpobj import urlparse_cached
 
+from scrapy_session_filter.acquiring import Acquirer
+from scrapy_session_filter.admission import goes_without, refusal
 from scrapy_session_filter.attempts import again, may_try_again, report_block, start_of
-from scrapy_session_filter.exceptions import SessionFilterSessionGone
+from scrapy_session_filter.exceptions import StoreError
 from scrapy_session_filter.extension import extension_of
-from scrapy_session_filter.judging import AnswerJudge
-from scrapy_session_filter.refusals import IgnoredGiveUp, IgnoredRefused, IgnoredSessionGone
+from scrapy_session_filter.refusals import IgnoredGiveUp, IgnoredRefused
 from scrapy_session_filter.tracking import (
     LET_PASS,
-    OPT_OUT,
-    OPTIONAL,
     PIN,
     VERDICT,
     Arrival,
@@ -42,7 +39,8 @@ if TYPE_CHECKING:
     from scrapy.http import Response
     from typing_extensions import Self
 
-    from scrapy_session_filter.extension import Held, SessionFilterExtension
+    from scrapy_session_filter.extension import SessionFilterExtension
+    from scrapy_session_filter.leases import Held
     from scrapy_session_filter.pool import SessionPool
     from scrapy_session_filter.session import Lease
     from scrapy_session_filter.verdict import Verdict
@@ -51,9 +49,6 @@ __all__ = ["SessionFilterMiddleware", "report_block"]
 
 logger = logging.getLogger("scrapy_session_filter")
 
-BRIEF = 0.25
-"""Seconds a request is held when too many wait already: a scheduler that would hand it out again at
-once must not spin."""
 _OWN_RETRY = (Kind.BLOCKED, Kind.THROTTLED, Kind.PROXY_ERROR)
 
 
@@ -74,54 +69,81 @@ class SessionFilterMiddleware:
         self._crawler = crawler
         self._extension = extension
         self._settings = extension.settings
-        self._judge = AnswerJudge(crawler, extension)
+        self._judge = extension.answers
+        self._acquirer = Acquirer(extension)
 
     # -- requests --------------------------------------------------------------------------------
 
     def request_scheduled(self, request: Request) -> None:
-        """Let the hops of a chain that started again pass the duplicates filter: it knows them."""
+        """Note that a copy of ours is scheduled.
+
+        The hops of a chain that started again pass the duplicates filter: it knows them.
+        """
         track = Track.of(request)
-        if (
-            track is not None
-            and track.restarted
-            and not request.dont_filter
-            and arrival(request, track) is Arrival.REDIRECT
-        ):
+        if track is None:
+            return
+        how = arrival(request, track)
+        if how is Arrival.AGAIN:
+            track.scheduled = True
+        elif how is Arrival.REDIRECT and track.restarted and not request.dont_filter:
             request.dont_filter = track.lifted = True
-            track.put_on(request)
+        else:
+            return
+        track.put_on(request)
 
     async def process_request(self, request: Request) -> Request | None:
         """Put a session on the request; wait for one if need be, within bounds."""
         track = Track.of(request)
         how = arrival(request, track)
         track = Track() if track is None else self._take_over(request, track, how)
-        if self._stays_out(request):
+        if (why := goes_without(request)) is not None:
+            self._extension.count(why)
             return None
-        self._check(request)
-        if how is Arrival.REDIRECT and track.site and track.session:
-            pool = await self._extension.pools.get(track.site)
+        if (why := refusal(request)) is not None:
+            self._extension.count("refused")
+            logger.error("%s", why)
+            raise IgnoredRefused(why)
+        # A copy of ours that comes back without having been scheduled is looped by download_async.
+        track.inline = is_inline(request) or (how is Arrival.AGAIN and not track.scheduled)
+        goes_on = how is Arrival.REDIRECT and track.site and track.session
+        try:
+            site = track.site if goes_on and track.site else self._extension.site_of(request)
+            pool = await self._extension.pools.get(site)
+        except StoreError as error:
+            return await self._without_store(request, track, error)
+        if goes_on and track.session:
             lease = pool.resume(track.session)
             if lease is None:
                 self._extension.count("redirects_restarted")
                 return again(request, track)
         else:
-            pool = await self._extension.pools.get(self._extension.site_of(request))
-            lease = await self._acquire(request, track, pool)
+            lease = await self._acquirer.acquire(request, track, pool)
             if lease is None:
-                if track.avoid and pool.is_hopeless(track.avoid):
-                    track.avoid = []  # it has failed on all there are: else it would wait for ever
+                if track.inline:
+                    msg = f"{request}: the spider closes, or {pool.site} is given up"
+                    raise IgnoredRefused(msg)
                 self._extension.count("given_back")
                 return again(request, track)
         self._assign(request, track, pool, lease)
         return None
 
+    async def _without_store(self, request: Request, track: Track, error: StoreError) -> Request:
+        """Send a request back to the scheduler whose site's sessions cannot be read just now."""
+        self._extension.count("store_errors")
+        if track.inline and self._extension.closing:
+            msg = f"{request}: the spider closes, and the store cannot be read"
+            raise IgnoredRefused(msg)
+        logger.warning("%s waits: the store cannot be read (%s)", request, error)
+        await asyncio.sleep(self._settings.wait_timeout)
+        return again(request, track)
+
     def _take_over(self, request: Request, track: Track, how: Arrival) -> Track:
         """Undo what an earlier attempt left on the request, and keep what still holds."""
-        held = self._extension.let_go(track.lease)
+        held = self._extension.leases.get(track.lease)
         if held is not None and (how is not Arrival.NEW or held.request() is request):
-            held.pool.abandon(held.lease)  # another middleware sent the request round again
-        elif held is not None:
-            self._extension.leases[held.lease.id] = held  # a copy: the lease is the original's
+            # Another middleware sent the request round again; a mere copy leaves the lease alone.
+            self._extension.leases.let_go(track.lease)
+            held.pool.abandon(held.lease)
         if track.marks is not None:
             self._extension.binding.take_off(request, track.marks)
         strip(request, track)
@@ -134,96 +156,6 @@ class SessionFilterMiddleware:
             track.avoid.append(track.session)
         return track
 
-    def _stays_out(self, request: Request) -> bool:
-        """Return whether a request goes its own way: opted out, or with a proxy of its own."""
-        if request.meta.get(OPT_OUT) is False:
-            self._extension.count("opted_out")
-            return True
-        if request.meta.get("proxy"):
-            self._extension.count("own_proxy")
-            return True
-        return urlparse_cached(request).scheme == "data"
-
-    def _check(self, request: Request) -> None:
-        """Refuse what cannot carry a session, before it could go out without one."""
-        meta = request.meta
-        scheme = urlparse_cached(request).scheme
-        if scheme not in ("http", "https"):
-            what = f"{scheme}: requests ignore proxies"
-        elif "proxy" in meta:
-            what = 'its meta "proxy" is empty, so it would go out directly'
-        elif meta.get("cookiejar") is not None:
-            what = f'it brings its own "cookiejar"; to stay with a visitor pass meta "{PIN}"'
-        elif meta.get("playwright_context") is not None:
-            what = 'it brings its own "playwright_context"'
-        elif meta.get("playwright"):
-            what = "scrapy-playwright ignores the session's proxy"
-        else:
-            return
-        self._extension.count("refused")
-        msg = f'{request} was refused: {what}. Without a session, pass meta "{OPT_OUT}": False'
-        logger.error("%s", msg)
-        raise IgnoredRefused(msg)
-
-    async def _acquire(self, request: Request, track: Track, pool: SessionPool) -> Lease | None:
-        """Return a lease, or None where the request has to go back to the scheduler."""
-        pin = request.meta.get(PIN)
-        track.pinned = pin is not None
-        try:
-            got = (
-                pool.try_acquire(attempt=track.attempts, avoid=track.avoid)
-                if pin is None
-                else pool.acquire_pinned(str(pin), attempt=track.attempts)
-            )
-            if not isinstance(got, float):
-                return got
-            if self._extension.closing:
-                return None
-            self._extension.count("waits")
-            if pin is not None:
-                self._check_patience(str(pin), track, pool)
-            return await self._wait(request, track, pool, None if pin is None else str(pin))
-        except SessionFilterSessionGone as gone:
-            if request.meta.get(OPTIONAL):
-                del request.meta[PIN]
-                return await self._acquire(request, track, pool)
-            self._extension.count("sessions_gone")
-            raise IgnoredSessionGone(gone.session_id, gone.site) from None
-
-    def _check_patience(self, pin: str, track: Track, pool: SessionPool) -> None:
-        now = time.time()  # a pin may wait in the scheduler's queue over a restart
-        if track.asked is None:
-            track.asked = now
-        elif 0 < self._settings.exhausted_timeout < now - track.asked:
-            raise SessionFilterSessionGone(pin, pool.site)
-
-    async def _wait(
-        self, request: Request, track: Track, pool: SessionPool, pin: str | None
-    ) -> Lease | None:
-        """Wait up to ``WAIT_TIMEOUT``; where no scheduler stands behind it, until there is a lease."""
-        extension = self._extension
-        inline = is_inline(request)
-        if extension.waiting >= extension.most_waiting and not inline:
-            await asyncio.sleep(min(BRIEF, self._settings.wait_timeout))
-            return None
-        extension.waiting += 1
-        try:
-            while True:
-                lease = await pool.acquire(
-                    timeout=self._settings.wait_timeout,
-                    attempt=track.attempts,
-                    avoid=track.avoid,
-                    pin=pin,
-                )
-                if lease is not None or not inline or extension.closing or pool.given_up:
-                    break
-        finally:
-            extension.waiting -= 1
-        if lease is None and inline:
-            msg = f"{request}: the spider closes, or {pool.site} is given up"
-            raise IgnoredRefused(msg)
-        return lease
-
     def _assign(self, request: Request, track: Track, pool: SessionPool, lease: Lease) -> None:
         extension, session = self._extension, lease.session
         track.marks = extension.binding.put_on(request, session)
@@ -231,12 +163,13 @@ class SessionFilterMiddleware:
         track.run = extension.run
         track.retry_times = request.meta.get("retry_times", 0)
         track.redirect_times = request.meta.get("redirect_times", 0)
-        track.returned = track.lifted = False
+        track.returned = track.scheduled = track.lifted = False
         track.asked = None
         if not track.redirect_times:
             track.start = start_of(request)
         track.put_on(request)
-        extension.hold(lease, pool, request)
+        request.meta.pop("download_latency", None)  # of an earlier attempt
+        extension.leases.hold(lease, pool, request)
         extension.count("requests")
         logger.debug(
             "%s goes through session %s of %s (%s)", request, session.id, pool.site, lease.why
@@ -247,7 +180,7 @@ class SessionFilterMiddleware:
     async def process_response(self, request: Request, response: Response) -> Response | Request:
         """Judge an answer, report it, and send a blocked page out again on another session."""
         track = Track.of(request)
-        held = self._extension.let_go(track.lease if track else None)
+        held = self._extension.leases.let_go(track.lease if track else None)
         if track is None or held is None:
             return response
         if "cached" in response.flags:
@@ -267,7 +200,7 @@ class SessionFilterMiddleware:
     def process_exception(self, request: Request, exception: Exception) -> Request | None:
         """Judge a failure; those of proxies are tried again here, those of sites by Scrapy."""
         track = Track.of(request)
-        held = self._extension.let_go(track.lease if track else None)
+        held = self._extension.leases.let_go(track.lease if track else None)
         if track is None or held is None:
             return None
         if isinstance(exception, IgnoreRequest):
@@ -281,7 +214,7 @@ class SessionFilterMiddleware:
         self, request: Request, held: Held, verdict: Verdict, *, response: Response | None
     ) -> None:
         extension, lease = self._extension, held.lease
-        extension.count_verdict(verdict)
+        extension.numbers.count_verdict(verdict)
         spared = verdict.is_block and is_robots(request)
         if response is not None and self._judge.is_followed(request, response, verdict):
             held.pool.pause(lease)

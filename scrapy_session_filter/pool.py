@@ -7,18 +7,16 @@ nobody a session. The policy decides the rest. Nothing here does I/O or reads a 
 
 from __future__ import annotations
 
-import asyncio
 import math
-from collections import deque
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from scrapy_session_filter.exceptions import SessionFilterSessionGone
+from scrapy_session_filter.ledger import Ledger
 from scrapy_session_filter.policies import Ask, Decision
-from scrapy_session_filter.policies.health import SiteHealth
 from scrapy_session_filter.roster import Limits, Roster, Watcher
 from scrapy_session_filter.session import Lease, Outcome, Session, State
-from scrapy_session_filter.verdict import Kind
+from scrapy_session_filter.verdict import About, Kind
+from scrapy_session_filter.waiters import Waiters
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
@@ -32,12 +30,10 @@ __all__ = ["Limits", "SessionPool", "Watcher"]
 
 SHORTEST_WAIT = 0.02
 """Seconds; a waiter asks again no sooner, unless it is woken."""
+PIN_LOOK = 0.1
+"""Seconds until the queue looks again for a session that is used to its limit."""
 LONGEST_HOLD = 5.0
 """Seconds the queue holds a site that has no session ready, unless one becomes ready earlier."""
-REPROBE_ODDS = 0.25
-"""How much less likely a proxy works for each time that it was blocked on this site before."""
-OTHERS_WINDOW = 60.0
-"""Seconds in which another session's success counts as "others get through"."""
 
 
 class SessionPool:
@@ -64,15 +60,11 @@ class SessionPool:
         self.site = site
         self.policy = policy
         self.proxies = proxies
-        self.health = SiteHealth()
+        self.ledger = Ledger(policy, proxies, endpoint_health, dry_run=dry_run)
+        self.health = self.ledger.health
         self.in_flight = 0
-        self.waiting = 0
-        self.asked = -math.inf  #: when a session was last asked for
-        self.hungry_since: float | None = None  #: asked for since then, without one success
         self.handed_out = -math.inf  #: when the queue last let a request go to wait for a session
         self.given_up = False  #: no page in too long a time, although asked for
-        self.new_odds = [1.0, 1.0]  #: discounted successes and failures of sessions at first
-        self._endpoint_health = endpoint_health
         self._clock = clock
         self._watcher = watcher or Watcher()
         self._dry_run = dry_run
@@ -88,10 +80,8 @@ class SessionPool:
             on_ready=self._became_ready,
         )
         self._leases = 0
-        self._last_ok: tuple[float, Session | None] = (-math.inf, None)
         self._hold_until = -math.inf  # what the last one to be refused was told
-        self._waiters: deque[asyncio.Future[None]] = deque()
-        self._closed = False
+        self._waiters = Waiters()
 
     @property
     def sessions(self) -> Mapping[str, Session]:
@@ -107,7 +97,7 @@ class SessionPool:
         it can be helped, a proxy of theirs.
         """
         now = self._clock()
-        self.ask(now)
+        self.ledger.ask(now)
         self.roster.tick(now)
         pause = self.health.gate(now)
         if pause > 0:
@@ -139,12 +129,6 @@ class SessionPool:
         now = self._clock()
         return not self.roster.can_create(now) and not self.roster.has_other_than(avoid)
 
-    def ask(self, now: float) -> None:
-        """Note that somebody wants a page of this site."""
-        self.asked = now
-        if self.hungry_since is None:
-            self.hungry_since = now
-
     def acquire_pinned(self, session_id: str, *, attempt: int = 0) -> Lease | float:
         """Return a lease of this very session, or the seconds after which it may be had.
 
@@ -162,7 +146,17 @@ class SessionPool:
             return self._lease(session, now, attempt, Decision(why="pinned"))
         if session.state is State.RESTING:
             return max(SHORTEST_WAIT, session.wake - now)
-        return self._wait(now, 1.0)
+        return self._wait(now, 1.0, for_all=False)
+
+    def pin_chance(self, session_id: str) -> float:
+        """Return the seconds until `acquire_pinned` may have an answer, 0.0 if it has one now."""
+        now = self._clock()
+        self.roster.tick(now)
+        session = self.roster.sessions.get(session_id)
+        if session is None or self.roster.is_spent(session) or self.roster.is_usable(session, now):
+            return 0.0
+        due = session.wake if session.state is State.RESTING else session.free_at
+        return max(PIN_LOOK, due - now)
 
     def resume(self, session_id: str) -> Lease | None:
         """Return a lease that goes on with a use that was counted already: the next hop of a redirect.
@@ -196,38 +190,22 @@ class SessionPool:
             )
             if isinstance(got, Lease):
                 if waited:
-                    self._wake_one()  # there may be one for the next, too
+                    self._waiters.wake_one()  # there may be one for the next, too
                 return got
             left = deadline - self._clock()
-            if left <= 0 or self._closed:
+            if left <= 0 or self._waiters.closed:
                 return None
             waited = True
-            await self._sleep(min(got, left))
+            await self._waiters.sleep(min(got, left))
 
-    async def _sleep(self, seconds: float) -> None:
-        waiter = asyncio.get_running_loop().create_future()
-        self._waiters.append(waiter)
-        self.waiting += 1
-        try:
-            await asyncio.wait_for(waiter, seconds)
-        except asyncio.TimeoutError:
-            with suppress(ValueError):
-                self._waiters.remove(waiter)
-        finally:
-            self.waiting -= 1
+    @property
+    def waiting(self) -> int:
+        """How many requests wait for a session here."""
+        return self._waiters.count
 
     def close(self) -> None:
         """Wake everyone who waits, empty-handed, and let nobody wait any more."""
-        self._closed = True
-        while self._waiters:
-            self._wake_one()
-
-    def _wake_one(self) -> None:
-        while self._waiters:
-            waiter = self._waiters.popleft()
-            if not waiter.done():
-                waiter.set_result(None)
-                return
+        self._waiters.close()
 
     def next_chance(self) -> float:
         """Return the seconds until a lease may be had, 0.0 if one may be had now.
@@ -235,7 +213,7 @@ class SessionPool:
         An estimate for the request queue: it asks no policy and changes nothing that is learnt.
         """
         now = self._clock()
-        self.ask(now)
+        self.ledger.ask(now)
         if self.given_up:
             return math.inf
         self.roster.tick(now)
@@ -254,7 +232,7 @@ class SessionPool:
         if self._hold_until > -math.inf:
             self._hold_until = -math.inf
             self._watcher.ready(self.site)
-        self._wake_one()
+        self._waiters.wake_one()
 
     def _lease(
         self, session: Session, now: float, attempt: int, decision: Decision, *, counts: bool = True
@@ -290,8 +268,8 @@ class SessionPool:
         if verdict.is_local:
             self.policy.abandoned(lease)
         else:
-            outcome = self._outcome(lease, verdict, now, sent, latency)
-            self._tally(session, outcome)
+            outcome = self.ledger.outcome(lease, verdict, now=now, sent=sent, latency=latency)
+            self.ledger.enter(session, outcome)
             reaction = self.policy.report(lease, outcome)
             if not (outcome.stale or outcome.site_down or self._dry_run):
                 self._apply(session, reaction, verdict, now)
@@ -326,7 +304,7 @@ class SessionPool:
         now = self._clock()
         outcome = Outcome(verdict, now, sent=now, latency=0.0)
         session.oks = max(0, session.oks - 1)
-        self._tally(session, outcome)
+        self.ledger.enter(session, outcome)
         reaction = self.policy.amended(session, outcome)
         if not self._dry_run:
             self._apply(session, reaction, verdict, now)
@@ -345,70 +323,6 @@ class SessionPool:
         self.roster.give_back(session, now)
         self._became_ready()  # whoever waits may look again: the policy may know more now
 
-    def _outcome(
-        self, lease: Lease, verdict: Verdict, now: float, sent: float, latency: float
-    ) -> Outcome:
-        session = lease.session
-        stale = sent < session.blamed or session.state is State.RETIRED
-        if verdict.kind is not Kind.PROXY_ERROR and not self._dry_run:
-            predicted = 0.0 if stale else self.policy.predict(lease)
-            if predicted is None:
-                predicted = self._predict(session)
-            self.health.observe(now, verdict.kind is Kind.OK, predicted)
-        when, who = self._last_ok
-        return Outcome(
-            verdict,
-            now,
-            sent,
-            latency,
-            stale=stale,
-            site_down=self.health.down,
-            others_pass=who is not session and now - when < OTHERS_WINDOW,
-        )
-
-    def _predict(self, session: Session) -> float:
-        if session.proven:
-            return (session.oks + 1.6) / (session.oks + session.blocks + 2.0)
-        good, bad = self.new_odds
-        return good / (good + bad) * REPROBE_ODDS ** self._site_rests(session)
-
-    def _site_rests(self, session: Session) -> int:
-        """How often the session's proxy was blocked here before: it is expected to fail again."""
-        if self.proxies is None or session.endpoint is None:
-            return 0
-        return self.proxies.rests(session.endpoint)
-
-    def _tally(self, session: Session, outcome: Outcome) -> None:
-        """Keep the counters that verdicts, restarts and people look at."""
-        kind = outcome.verdict.kind
-        if (
-            not session.proven
-            and kind in (Kind.OK, Kind.BLOCKED)
-            and not outcome.site_down
-            and not self._site_rests(session)
-        ):
-            self.new_odds = [0.99 * odds for odds in self.new_odds]
-            self.new_odds[kind is not Kind.OK] += 1.0
-        endpoint = session.endpoint
-        if kind is Kind.OK:
-            session.oks += 1
-            session.errors = 0
-            self._last_ok = (outcome.now, session)
-            self.hungry_since = None
-        elif kind is Kind.BLOCKED:
-            session.blocks += not (outcome.stale or outcome.site_down)
-        elif kind is not Kind.THROTTLED:
-            session.errors += not outcome.stale
-        if endpoint is None:
-            return
-        if kind is Kind.PROXY_ERROR:
-            if not outcome.stale and not self._dry_run:
-                self._endpoint_health.failed(endpoint, outcome.now)
-        elif kind is not Kind.SITE_ERROR:
-            self._endpoint_health.worked(endpoint)
-            if kind is Kind.OK and self.proxies is not None:
-                self.proxies.worked(endpoint)
-
     def _apply(self, session: Session, reaction: Reaction, verdict: Verdict, now: float) -> None:
         if session.state is State.RETIRED:
             return
@@ -416,6 +330,8 @@ class SessionPool:
             session.blamed = now
         if reaction.retire:
             reason = "proxy" if verdict.kind is Kind.PROXY_ERROR else "blocked"
+            if verdict.about is About.USER_AGENT:
+                reason = "user-agent"  # the address is fine: the next identity may have it at once
             self.roster.retire(session, reason, now)
         elif reaction.rest > 0:
             self.roster.rest(session, reaction.rest, now)

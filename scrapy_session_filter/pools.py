@@ -33,7 +33,8 @@ logger = logging.getLogger("scrapy_session_filter")
 class SitePools:
     """Makes, loads, saves and unloads pools.
 
-    ``remember`` brings a session's cookies up to date before it is saved. At most ``max_sites`` pools
+    ``remember`` brings a session's cookies up to date before it is saved, ``forget`` drops what is
+    held for a session that is unloaded. At most ``max_sites`` pools
     are held; the longest unused one without requests makes room.
     """
 
@@ -53,6 +54,7 @@ class SitePools:
         store: SessionStore,
         thread: StoreThread,
         remember: Callable[[Session], None],
+        forget: Callable[[Session], None],
     ) -> None:
         self.endpoint_health = EndpointHealth()
         self.restored = snapshot.Restored()
@@ -69,6 +71,7 @@ class SitePools:
         self._store = store
         self._thread = thread
         self._remember = remember
+        self._forget = forget
         self._pools: OrderedDict[str, SessionPool] = OrderedDict()  # the longest unused first
         self._loading: dict[str, asyncio.Task[SessionPool]] = {}
         self._batches = 0
@@ -144,6 +147,8 @@ class SitePools:
                 continue
             batch = self._batch([pool])
             exits = {session.exit for session in pool.sessions.values()}
+            for session in pool.sessions.values():
+                self._forget(session)  # what it holds comes back with it from the store
             if batch:
                 self._thread.submit(partial(self._store.apply, batch))
             self._thread.submit(partial(self._store.release, site, exits))

@@ -13,7 +13,7 @@ from scrapy.exceptions import NotConfigured
 from scrapy.utils.misc import build_from_crawler, load_object
 
 from scrapy_session_filter.extension import extension_of
-from scrapy_session_filter.tracking import OPT_OUT
+from scrapy_session_filter.tracking import OPT_OUT, PIN, Track
 
 if TYPE_CHECKING:
     from scrapy import Request
@@ -66,6 +66,7 @@ class SessionAwarePriorityQueue:
         self._extension: SessionFilterExtension | None = None
         with suppress(NotConfigured):  # disabled: the folders of an earlier run are still read
             self._extension = extension_of(crawler, type(self).__name__)
+            self._extension.parks_pins = True
         self._wrapped = load_object(crawler.settings.get(WRAPPED, DEFAULT))
         self._downstream = downstream_queue_cls
         self._key = key
@@ -114,7 +115,11 @@ class SessionAwarePriorityQueue:
             return _FREE
         if request.meta.get("proxy"):
             return _FREE
-        return self._extension.site_of(request)
+        site = self._extension.site_of(request)
+        pin = request.meta.get(PIN)
+        track = None if pin is None else Track.of(request)
+        # One that was given back waits apart: its site may go on while its session rests.
+        return f"{site}\n{pin}" if track is not None and track.returned else site
 
     def push(self, request: Request) -> None:
         """Queue a request under its site."""
@@ -135,7 +140,7 @@ class SessionAwarePriorityQueue:
             return None
         queue = self._queues[site]
         if self._extension is not None:
-            self._extension.handed_out(site)
+            self._extension.handed_out(*site.split("\n", 1))
         self._turn += 1
         self._last[site] = self._turn
         request: Request | None = queue.pop()
@@ -157,15 +162,16 @@ class SessionAwarePriorityQueue:
             if rank < best_rank:
                 best, best_rank = site, rank
         if best is None and soonest < math.inf and self._extension is not None:
-            self._extension.nudge_after(soonest)
+            self._extension.pulse.after(soonest)
         return best
 
     def _load_of(self, site: str) -> tuple[float, int]:
         """Return for how many seconds to pass a site over, and how many of its requests are out."""
         if self._extension is None or site == _FREE:
             return 0.0, 0
-        pool = self._extension.pools.peek(site)
-        return self._extension.wait_of(site), 0 if pool is None else pool.in_flight
+        name, *pin = site.split("\n", 1)
+        pool = self._extension.pools.peek(name)
+        return self._extension.wait_of(name, *pin), 0 if pool is None else pool.in_flight
 
     def _drop_empty(self) -> None:
         for site, queue in self._empty.items():

@@ -352,5 +352,5 @@ def _check_names(settings: Mapping[str, Any]) -> None:
 
 
 def _store_path(settings: BaseSettings) -> str:
-    jobdir = settings.get("JOBDIR")
+    jobdir = settings["JOBDIR"]
     return str(Path(jobdir, STORE_FILE)) if jobdir else data_path(STORE_FILE)

@@ -53,7 +53,7 @@ def site_state(pool: SessionPool, wall_offset: float) -> dict[str, Any]:
         "policy": type(pool.policy).__name__,
         "learnt": pool.policy.dump(),
         "health": pool.health.dump(),
-        "new": [round(odds, 4) for odds in pool.new_odds],
+        "new": [round(odds, 4) for odds in pool.ledger.new_odds],
         "proxies": pool.proxies.dump(wall_offset) if pool.proxies is not None else {},
     }
 
@@ -125,6 +125,6 @@ def _restore_site(
         and len(odds) == 2
         and all(isinstance(value, (int, float)) and 0 < value <= 100 for value in odds)
     ):
-        pool.new_odds = [float(value) for value in odds]
+        pool.ledger.new_odds = [float(value) for value in odds]
     if pool.proxies is not None:
         pool.proxies.load(state.get("proxies"), now=now, wall_offset=wall_offset)

@@ -66,7 +66,7 @@ def wire_of(settings: BaseSettings) -> Wire:
     Raises `ConfigurationError` for handlers that send no request through a proxy at all. What a
     handler of another package can do is not known here and taken for granted.
     """
-    encoding = settings.get("HTTPPROXY_AUTH_ENCODING") or "utf-8"
+    encoding = settings["HTTPPROXY_AUTH_ENCODING"] or "utf-8"
     try:
         codecs.lookup(encoding)
     except (LookupError, TypeError):
@@ -95,7 +95,7 @@ def _wire_of_handler(scheme: str, handler: Any, settings: BaseSettings) -> Wire:
     names = {base.__name__ for base in getattr(cls, "__mro__", ())}
     if "HTTP11DownloadHandler" in names:
         # It has no https:// proxy for https pages; a socks:// one hangs or fails.
-        resolver = str(settings.get("TWISTED_DNS_RESOLVER"))
+        resolver = str(settings["TWISTED_DNS_RESOLVER"] or settings["DNS_RESOLVER"])
         return Wire(schemes=("http",), ipv6=not resolver.endswith(_IPV4_RESOLVER))
     if "BaseStreamingDownloadHandler" in names:
         # It writes credentials into a URL again and leaves '/' as it is.
@@ -112,7 +112,7 @@ def _has_socks(handler: type) -> bool:
 def _check_reactor(settings: BaseSettings) -> None:
     if not settings.getbool("TWISTED_REACTOR_ENABLED", True):
         return  # then Scrapy runs on asyncio alone
-    path = settings.get("TWISTED_REACTOR")
+    path = settings["TWISTED_REACTOR"]
     if path is None:  # whatever the script has installed
         fits = is_reactor_installed() and is_asyncio_reactor_installed()
     else:

@@ -39,10 +39,12 @@ class Track:
 
     ``attempts`` counts what BLOCKED, THROTTLED and PROXY_ERROR have cost; ``avoid`` holds the ids of
     sessions the page failed on. ``marks`` is what the engine binding needs to undo itself.
-    ``lifted`` is set while the user's ``dont_filter`` is false and the request has ours; ``start``
-    says how the first request of a redirect chain can be made again, ``restarted`` that it was;
-    ``asked`` (wall clock) since when a pin waits; ``amended`` that a callback reported the answer
-    as a block; ``delivered`` that a block page was handed over, with meta that lets it pass.
+    ``returned`` marks a copy of ours, ``scheduled`` one that went through the scheduler, ``inline`` a
+    request that does not. ``lifted`` is set while the user's ``dont_filter`` is false and the request
+    has ours; ``start`` says how the first request of a redirect chain can be made again,
+    ``restarted`` that it was; ``asked`` (wall clock) since when a pin waits; ``amended`` that a
+    callback reported the answer as a block; ``delivered`` that a block page was handed over, with
+    meta that lets it pass.
     """
 
     session: str | None = None
@@ -56,6 +58,8 @@ class Track:
     avoid: list[str] = field(default_factory=list)
     marks: dict[str, Any] | None = None
     returned: bool = False
+    scheduled: bool = False
+    inline: bool = False
     lifted: bool = False
     restarted: bool = False
     start: dict[str, Any] | None = None

@@ -141,7 +141,7 @@ class HttpBinding(EngineBinding):
     def _defaults(self) -> Headers:
         """What DefaultHeadersMiddleware and UserAgentMiddleware set where a request has nothing."""
         settings = self._crawler.settings
-        defaults = dict(without_none_values(settings["DEFAULT_REQUEST_HEADERS"]))
+        defaults = dict(without_none_values(settings.getdict("DEFAULT_REQUEST_HEADERS")))
         middleware = self._crawler.get_downloader_middleware(UserAgentMiddleware)
         if middleware is not None and middleware.user_agent:
             defaults["User-Agent"] = middleware.user_agent

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import math
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
@@ -62,6 +63,18 @@ def decode_all(found: list[bytes], limit: int) -> Iterator[dict[str, Any]]:
     for data in found:
         with suppress(InvalidRow):
             yield decode_own(data, limit)
+
+
+@contextmanager
+def no_collections() -> Iterator[None]:
+    """Keep the garbage collector from looking through all rows again and again as they come in."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _decode(data: bytes, limit: int, decoder: json.JSONDecoder) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import threading
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
-from scrapy_session_filter.exceptions import InvalidRow, StoreError, StoreVersionError
+from scrapy_session_filter.exceptions import StoreError, StoreVersionError
 from scrapy_session_filter.stores import mask_uri
 from scrapy_session_filter.stores import redis_scripts as scripts
 from scrapy_session_filter.stores.base import (
@@ -20,9 +20,10 @@ from scrapy_session_filter.stores.base import (
     Claim,
     SessionStore,
 )
-from scrapy_session_filter.stores.codec import decode, row_key
-from scrapy_session_filter.stores.redis_batch import Part, parts
+from scrapy_session_filter.stores.codec import no_collections
+from scrapy_session_filter.stores.redis_batch import APPLY, Part, parts
 from scrapy_session_filter.stores.redis_link import Link
+from scrapy_session_filter.stores.redis_read import decoded, intact, text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
@@ -36,7 +37,7 @@ T = TypeVar("T")
 
 VERSION = 1
 _TAG = "{session-filter}"
-_GRANT = 5000  # exits per step, so that the server is never busy for long
+_GRANT = 2000  # exits per step, so that the server is never busy for long
 _PORTION = 200  # rows per reply
 
 
@@ -109,7 +110,8 @@ class RedisStore(SessionStore):
     def claim(self, site: str, offered: Collection[str], most: int | None = None) -> Claim:
         """Claim a fair share of a site's free exits; junk on them is left out."""
         token, granted, ids = self._grant(site, list(dict.fromkeys(offered)), most)
-        rows = list(self._rows_of(site, ids, granted))
+        with no_collections():
+            rows = list(self._rows_of(site, ids, granted))
         for row in rows:
             self._note_exit(row)
         self._unclear.discard(site)
@@ -143,9 +145,9 @@ class RedisStore(SessionStore):
         found = self._call("HGETALL", f"t:{site}")
         state = {}
         for key, value in found.items():
-            item = _decoded(b'{"":' + value + b"}", MAX_STATE_BYTES)
+            item = decoded(b'{"":' + value + b"}", MAX_STATE_BYTES)
             if item is not None:
-                state[_text(key)] = item[""]
+                state[text(key)] = item[""]
         return state or None
 
     @_step
@@ -153,9 +155,9 @@ class RedisStore(SessionStore):
         """Return the saved health of all endpoints by key."""
         states = {}
         for key, value in self._call("HGETALL", "endpoints").items():
-            state = _decoded(value, MAX_ROW_BYTES)
+            state = decoded(value, MAX_ROW_BYTES)
             if state is not None:
-                states[_text(key)] = state
+                states[text(key)] = state
         return states
 
     @_step
@@ -172,7 +174,7 @@ class RedisStore(SessionStore):
     @_step
     def sites(self) -> list[str]:
         """Return the keys of all sites with sessions or a learnt state."""
-        return sorted(_text(site) for site in self._call("SMEMBERS", "sites"))
+        return sorted(text(site) for site in self._call("SMEMBERS", "sites"))
 
     def rows(self, site: str | None = None) -> Iterator[Row]:
         """Yield saved sessions, without claiming them."""
@@ -183,7 +185,7 @@ class RedisStore(SessionStore):
                 cursor, found = self._scan(name, cursor)
                 new = {id_: data for id_, data in found.items() if id_ not in seen}
                 seen.update(new)
-                yield from self._intact(name, new)
+                yield from intact(name, new)
                 if cursor == 0:
                     break
 
@@ -212,7 +214,7 @@ class RedisStore(SessionStore):
         if int(version) > VERSION:
             msg = f"{self._name} has schema version {int(version)}, this release knows {VERSION}"
             raise StoreVersionError(msg)
-        return _text(epoch)
+        return text(epoch)
 
     def _run(self, script: str, *values: str | bytes | float) -> list[Any]:
         said = self._link.run(script, _TAG, self._epoch, self._me, CLAIM_SECONDS, *values)
@@ -251,9 +253,9 @@ class RedisStore(SessionStore):
         again = site in self._unclear
         self._unclear.add(site)
         while True:
-            barred = [*self._lost.get(site, ()), *granted]
+            barred = [*self._lost.get(site, ())]
             if again:
-                barred += self._held.get(site, ())
+                barred += (*self._held.get(site, ()), *granted)
             said = self._run(
                 scripts.CLAIM, site, wanted, _GRANT, int(again), len(barred), *barred, *offered
             )
@@ -261,9 +263,11 @@ class RedisStore(SessionStore):
                 self._look_for_losses = True
                 self._find_losses()
                 continue
+            if said == [b"more"]:
+                continue
             token, exits, found, more = said
-            granted.update((_text(exit_), int(token)) for exit_ in exits)
-            ids += map(_text, found)
+            granted.update((text(exit_), int(token)) for exit_ in exits)
+            ids += map(text, found)
             if not exits or not more:
                 return int(token), granted, ids
             wanted = int(more)
@@ -281,11 +285,10 @@ class RedisStore(SessionStore):
             exits = sorted(held)
             for start in range(0, len(exits), _GRANT):
                 some = exits[start : start + _GRANT]
-                claims = self._call("HMGET", f"c:{site}", *some)
-                for exit_, claim in zip(some, claims, strict=True):
-                    mine = f"{self._tokens[site][exit_]} {self._me}".encode()
-                    if claim != mine:
-                        self._lost.setdefault(site, set()).add(exit_)
+                tokens = (item for e in some for item in (e, self._tokens[site][e]))
+                lost = self._run(scripts.KEEP, site, *tokens)
+                if lost:
+                    self._lost.setdefault(site, set()).update(map(text, lost))
             held.difference_update(self._lost.get(site, ()))
         self._look_for_losses = False
 
@@ -294,56 +297,33 @@ class RedisStore(SessionStore):
             some = ids[start : start + _PORTION]
             found = self._call("HMGET", f"s:{site}", *some)
             pairs = zip(some, found, strict=True)
-            rows = self._intact(site, {id_.encode(): data for id_, data in pairs if data})
+            rows = intact(site, {id_.encode(): data for id_, data in pairs if data})
             yield from (row for row in rows if row["exit"] in granted)
-
-    def _intact(self, site: str, found: dict[bytes, bytes]) -> list[Row]:
-        decoded = [(id_, _decoded(data, MAX_ROW_BYTES)) for id_, data in found.items()]
-        return [row for id_, row in decoded if row is not None and _is_of(row, site, id_)]
 
     def _note_exit(self, row: Row) -> None:
         if row.get("exit") != row.get("id"):
             self._exits[str(row.get("site")), str(row.get("id"))] = str(row.get("exit"))
 
     def _apply(self, part: Part) -> None:
-        said = self._run(scripts.APPLY, part.id, MAX_SESSIONS, *part.values)
+        said = self._run(APPLY, part.id, MAX_SESSIONS, *part.values)
         if said[0] == b"done":
             # The reply to the first time was lost. What was claimed then carries this token; where
             # it was refused, the server knows another token and goes on refusing.
-            for site, exit_ in part.new_exits if said[1] else ():
-                self._keep(site, {exit_: int(said[1])})
+            token, taken, gone = int(said[1]), part.new_exits if said[1] else [], part.removed
         else:
-            _, token, refused, full, taken = said
+            token, refused, full = map(int, said[1:4])
+            taken, gone = _pairs(said[4]), _pairs(said[5])
             self.refused += refused
             if full:
                 logger.warning("%d sessions are not saved: the store is full", full)
-            names = [_text(name) for name in taken]
-            for site, exit_ in zip(names[::2], names[1::2], strict=True):
-                self._keep(site, {exit_: int(token)})
-        for site, id_ in part.removed:
+        for site, exit_ in taken:
+            self._keep(site, {exit_: token})
+        for site, id_ in gone:
             self._held.get(site, set()).discard(id_)
             self._tokens.get(site, {}).pop(id_, None)
             self._exits.pop((site, id_), None)
 
 
-def _text(value: bytes) -> str:
-    return value.decode(errors="replace")
-
-
-def _decoded(data: bytes, limit: int) -> dict[str, Any] | None:
-    """Return what anybody may have put there, or None, with a warning, if it is junk."""
-    try:
-        return decode(data, limit)
-    except InvalidRow as error:
-        logger.warning("A saved value is damaged and left out: %s", error)
-        return None
-
-
-def _is_of(row: Row, site: str, id_: bytes) -> bool:
-    try:
-        fits = row_key(row)[:2] == (site, id_.decode(errors="replace"))
-    except InvalidRow:
-        fits = False
-    if not fits:
-        logger.warning("A saved session of %r is not of its place and left out", site)
-    return fits
+def _pairs(flat: list[bytes]) -> list[tuple[str, str]]:
+    names = [text(name) for name in flat]
+    return list(zip(names[::2], names[1::2], strict=True))

@@ -12,7 +12,11 @@ key              type        holds
 ``robbed``       set         owners that lost an exit and do not know yet
 ``s:SITE``       hash        session id: row
 ``x:SITE``       hash        session id: exit
+``e:SITE``       hash        exit: ids of the sessions on it, joined by NUL
 ``c:SITE``       hash        exit: token of its last claim, and owner (none: released)
+``f:SITE``       set         free exits with sessions
+``u:SITE``       set         owners with claims
+``h:OWNER:SITE`` set         exits that an owner holds
 ``w:SITE``       hash        owner: how many exits it lacks, until when it wants them
 ``gone:SITE``    sorted set  removed session ids, by time of removal
 ``t:SITE``       hash        learnt state, a JSON text for each of its keys
@@ -23,7 +27,7 @@ key              type        holds
 
 from __future__ import annotations
 
-_PRELUDE = """
+PRELUDE = """
 local P, me = KEYS[1] .. ':', ARGV[2]
 if redis.call('HGET', P .. 'meta', 'epoch') ~= ARGV[1] then return {'wiped'} end
 local time = redis.call('TIME')
@@ -43,22 +47,49 @@ local function split(claim)
   local token, owner = string.match(claim, '^(%d+) (.*)$')
   return token, owner
 end
-local function users(site)
-  local found, count = {}, 1
-  local function add(owner)
-    if owner ~= me and not found[owner] and live(owner) then
-      found[owner] = true
-      count = count + 1
+local function held_by(owner, site) return P .. 'h:' .. owner .. ':' .. site end
+local function hold(site, exit, token)
+  local claim = redis.call('HGET', P .. 'c:' .. site, exit)
+  if claim then
+    local _, owner = split(claim)
+    if owner ~= '' and owner ~= me and redis.call('SREM', held_by(owner, site), exit) == 1
+        and redis.call('ZSCORE', P .. 'owners', owner) then
+      redis.call('SADD', P .. 'robbed', owner)
     end
   end
-  for _, claim in ipairs(redis.call('HVALS', P .. 'c:' .. site)) do
-    local _, owner = split(claim)
-    add(owner)
+  redis.call('HSET', P .. 'c:' .. site, exit, token .. ' ' .. me)
+  redis.call('SADD', held_by(me, site), exit)
+  redis.call('SADD', P .. 'u:' .. site, me)
+  redis.call('SREM', P .. 'f:' .. site, exit)
+end
+local function free_up(site, exit, token)
+  redis.call('HSET', P .. 'c:' .. site, exit, token .. ' ')
+  if redis.call('HEXISTS', P .. 'e:' .. site, exit) == 1 then
+    redis.call('SADD', P .. 'f:' .. site, exit)
   end
-  for _, owner in ipairs(redis.call('HKEYS', P .. 'w:' .. site)) do add(owner) end
+end
+local function known(site)
+  local count = redis.call('SCARD', P .. 'f:' .. site)
+  for _, owner in ipairs(redis.call('SMEMBERS', P .. 'u:' .. site)) do
+    count = count + redis.call('SCARD', held_by(owner, site))
+  end
+  return count
+end
+local function users(site)
+  local found, count = {[me] = true}, 1
+  for _, key in ipairs({'u:', 'w:'}) do
+    local list = key == 'u:' and 'SMEMBERS' or 'HKEYS'
+    for _, owner in ipairs(redis.call(list, P .. key .. site)) do
+      if not found[owner] and live(owner) then
+        found[owner] = true
+        count = count + 1
+      end
+    end
+  end
   return count
 end
 """
+"""What each script begins with; it needs (epoch, owner, seconds that a claim holds, ...)."""
 
 JOIN = """
 local P = KEYS[1] .. ':'
@@ -69,43 +100,60 @@ return redis.call('HMGET', P .. 'meta', 'version', 'epoch')
 """(a new epoch, schema version) -> version and epoch that hold. Needs no prelude."""
 
 CLAIM = (
-    _PRELUDE
+    PRELUDE
     + """
 local site, most, cap, again = ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7] == '1'
 if redis.call('SISMEMBER', P .. 'robbed', me) == 1 then return {'robbed'} end
 stay()
 redis.call('ZREMRANGEBYSCORE', P .. 'owners', '-inf', now - 86400)
-local rivals = redis.call('ZCOUNT', P .. 'owners', '(' .. string.format('%.6f', now), '+inf') - 1
-local claims, seen, known, held = {}, {}, 0, 0
-local flat = redis.call('HGETALL', P .. 'c:' .. site)
-for i = 1, #flat, 2 do
-  claims[flat[i]] = flat[i + 1]
-  seen[flat[i]] = true
-  known = known + 1
-end
-local last = 8 + tonumber(ARGV[8])
-local barred = {}
-for i = 9, last do barred[ARGV[i]] = true end
-local free, looked = {}, {}
-local function offer(exit)
-  if looked[exit] then return end
-  looked[exit] = true
-  if not seen[exit] then known = known + 1 end
-  local token, owner = '', ''
-  if claims[exit] then token, owner = split(claims[exit]) end
-  if owner == me and not again then
-    held = held + 1
-  elseif not barred[exit] and (owner == me or owner == '' or not live(owner)) then
-    free[#free + 1] = exit
+local claims, budget = P .. 'c:' .. site, cap
+for _, owner in ipairs(redis.call('SMEMBERS', P .. 'u:' .. site)) do
+  if owner ~= me and not live(owner) and budget > 0 then
+    local gone = redis.call('SPOP', held_by(owner, site), budget)
+    budget = budget - #gone
+    for _, exit in ipairs(gone) do
+      local claim = redis.call('HGET', claims, exit)
+      local token, holder = '', ''
+      if claim then token, holder = split(claim) end
+      if holder == owner then free_up(site, exit, token) end
+    end
+    if redis.call('ZSCORE', P .. 'owners', owner) then
+      redis.call('SADD', P .. 'robbed', owner)
+    end
+    if redis.call('SCARD', held_by(owner, site)) == 0 then
+      redis.call('SREM', P .. 'u:' .. site, owner)
+    end
   end
 end
-local saved = redis.call('HGETALL', P .. 'x:' .. site)
-for i = 2, #saved, 2 do offer(saved[i]) end
+if budget <= 0 then return {'more'} end
+local rivals = redis.call('ZCOUNT', P .. 'owners', '(' .. string.format('%.6f', now), '+inf') - 1
+local held = redis.call('SCARD', held_by(me, site))
+local last = 8 + tonumber(ARGV[8])
+local barred, put_back = {}, {}
+for i = 9, last do
+  barred[ARGV[i]] = true
+  if redis.call('SREM', P .. 'f:' .. site, ARGV[i]) == 1 then put_back[#put_back + 1] = ARGV[i] end
+end
+local others, looked = {}, {}
+local function offer(exit)
+  if looked[exit] or barred[exit] or redis.call('SISMEMBER', P .. 'f:' .. site, exit) == 1 then
+    return
+  end
+  looked[exit] = true
+  local claim = redis.call('HGET', claims, exit)
+  local owner = ''
+  if claim then claim, owner = split(claim) end
+  if owner == '' or owner == me and again then others[#others + 1] = exit end
+end
+if again then
+  for _, exit in ipairs(redis.call('SMEMBERS', held_by(me, site))) do offer(exit) end
+end
 for i = last + 1, #ARGV do offer(ARGV[i]) end
-local share = math.ceil(#free / (rivals + 1))
+local saved = redis.call('SCARD', P .. 'f:' .. site)
+local share = math.ceil((saved + #others) / (rivals + 1))
 if most >= 0 then share = math.min(share, most) end
 local count = math.min(share, cap)
-local goal = math.floor(known / users(site))
+local goal = math.floor((known(site) + #others) / users(site))
 if most >= 0 then goal = math.min(goal, held + most) end
 local short = goal - held - share
 if short > 0 then
@@ -113,36 +161,33 @@ if short > 0 then
 else
   redis.call('HDEL', P .. 'w:' .. site, me)
 end
+local granted, ids = {}, {}
 local token = tonumber(redis.call('HGET', P .. 'meta', 'token') or 0)
-if count == 0 then return {token, {}, {}, 0} end
-token = redis.call('HINCRBY', P .. 'meta', 'token', 1)
-local granted, mine = {}, {}
-for i = 1, count do
-  local exit = free[i]
-  granted[i], mine[exit] = exit, true
-  if claims[exit] then
-    local _, owner = split(claims[exit])
-    if owner ~= me and redis.call('ZSCORE', P .. 'owners', owner) then
-      redis.call('SADD', P .. 'robbed', owner)
-    end
+if count > 0 then
+  token = redis.call('HINCRBY', P .. 'meta', 'token', 1)
+  granted = redis.call('SPOP', P .. 'f:' .. site, count)
+  for i = 1, count - #granted do granted[#granted + 1] = others[i] end
+end
+for _, exit in ipairs(granted) do
+  hold(site, exit, token)
+  local found = redis.call('HGET', P .. 'e:' .. site, exit)
+  if found then
+    for id in string.gmatch(found, '[^%z]+') do ids[#ids + 1] = id end
   end
-  redis.call('HSET', P .. 'c:' .. site, exit, token .. ' ' .. me)
 end
-local ids = {}
-for i = 1, #saved, 2 do
-  if mine[saved[i + 1]] then ids[#ids + 1] = saved[i] end
-end
+for _, exit in ipairs(put_back) do redis.call('SADD', P .. 'f:' .. site, exit) end
 return {token, granted, ids, share - count}
 """
 )
 """(epoch, owner, seconds, site, most or -1, cap, again, number barred, barred..., offered...) ->
-token, exits granted, ids of the sessions on them, how many more may be granted.
+token, exits granted, ids of the sessions on them, how many more may be granted; or ``more``: there
+are dead owners' claims left to clear; or ``robbed``: find out about losses first.
 
 ``again``: grant also what this owner claims already (the reply of an earlier call was lost).
 """
 
 RENEW = (
-    _PRELUDE
+    PRELUDE
     + """
 local unknown = redis.call('ZSCORE', P .. 'owners', me) == false
 stay()
@@ -152,24 +197,46 @@ return {redis.call('SREM', P .. 'robbed', me) == 1 or unknown and 1 or 0}
 """(epoch, owner, seconds) -> 1 if an exit may have been lost."""
 
 RELEASE = (
-    _PRELUDE
+    PRELUDE
     + """
 local site = ARGV[4]
 for i = 5, #ARGV do
   local claim = redis.call('HGET', P .. 'c:' .. site, ARGV[i])
   if claim then
     local token, owner = split(claim)
-    if owner == me then redis.call('HSET', P .. 'c:' .. site, ARGV[i], token .. ' ') end
+    if owner == me then
+      redis.call('SREM', held_by(me, site), ARGV[i])
+      free_up(site, ARGV[i], token)
+    end
   end
 end
+if redis.call('SCARD', held_by(me, site)) == 0 then redis.call('SREM', P .. 'u:' .. site, me) end
 redis.call('HDEL', P .. 'w:' .. site, me)
 return {1}
 """
 )
 """(epoch, owner, seconds, site, exits...)"""
 
+KEEP = (
+    PRELUDE
+    + """
+local site, lost = ARGV[4], {}
+for i = 5, #ARGV, 2 do
+  local exit, claim = ARGV[i], redis.call('HGET', P .. 'c:' .. site, ARGV[i])
+  local token, owner = '', ''
+  if claim then token, owner = split(claim) end
+  if token ~= ARGV[i + 1] or owner ~= me and owner ~= '' then lost[#lost + 1] = exit
+  elseif owner == '' then hold(site, exit, token) end
+end
+return lost
+"""
+)
+"""(epoch, owner, seconds, site, then exit, token, ...) -> those lost; what ran out but nobody took
+is held again.
+"""
+
 LEAVE = (
-    _PRELUDE
+    PRELUDE
     + """
 redis.call('ZREM', P .. 'owners', me)
 redis.call('SREM', P .. 'robbed', me)
@@ -180,7 +247,7 @@ return {1}
 """(epoch, owner): whoever is not among the owners claims nothing."""
 
 SURPLUS = (
-    _PRELUDE
+    PRELUDE
     + """
 local site, held, short = ARGV[4], tonumber(ARGV[5]), 0
 local wants = redis.call('HGETALL', P .. 'w:' .. site)
@@ -189,109 +256,7 @@ for i = 1, #wants, 2 do
   if wants[i] ~= me and tonumber(until_) > now and live(wants[i]) then short = short + number end
 end
 if short == 0 then return {0} end
-local known, count = {}, 0
-local function add(exit)
-  if not known[exit] then
-    known[exit] = true
-    count = count + 1
-  end
-end
-for _, exit in ipairs(redis.call('HKEYS', P .. 'c:' .. site)) do add(exit) end
-for _, exit in ipairs(redis.call('HVALS', P .. 'x:' .. site)) do add(exit) end
-return {math.max(0, math.min(short, held - math.ceil(count / users(site))))}
+return {math.max(0, math.min(short, held - math.ceil(known(site) / users(site))))}
 """
 )
 """(epoch, owner, seconds, site, number held) -> how many to give back."""
-
-APPLY = (
-    _PRELUDE
-    + """
-local batch, limit = ARGV[4], tonumber(ARGV[5])
-for _, done in ipairs(redis.call('LRANGE', P .. 'b:' .. me, 0, -1)) do
-  local token, id = split(done)
-  if id == batch then return {'done', tonumber(token)} end
-end
-local token, taken, refused, full = 0, {}, 0, 0
-local function take(site, exit)
-  if token == 0 then
-    token = redis.call('HINCRBY', P .. 'meta', 'token', 1)
-    stay()
-  end
-  redis.call('HSET', P .. 'c:' .. site, exit, token .. ' ' .. me)
-  taken[#taken + 1] = site
-  taken[#taken + 1] = exit
-end
-local function admits(site, exit, mine)
-  local claim = redis.call('HGET', P .. 'c:' .. site, exit)
-  local held, owner = false, ''
-  if claim then held, owner = split(claim) end
-  if mine ~= '' then return held == mine end
-  return owner == '' or owner == me or not live(owner)
-end
-local put = {}
-function put.session(site, id, exit, mine, row)
-  local sessions = P .. 's:' .. site
-  if redis.call('ZSCORE', P .. 'gone:' .. site, id) or not admits(site, exit, mine) then
-    refused = refused + 1
-    return
-  end
-  if redis.call('HEXISTS', sessions, id) == 0 then
-    if tonumber(redis.call('HGET', P .. 'meta', 'sessions') or 0) >= limit then
-      full = full + 1
-      return
-    end
-    redis.call('HINCRBY', P .. 'meta', 'sessions', 1)
-    redis.call('SADD', P .. 'sites', site)
-  end
-  redis.call('HSET', sessions, id, row)
-  redis.call('HSET', P .. 'x:' .. site, id, exit)
-  if mine == '' then take(site, exit) end
-end
-function put.removal(site, id, mine)
-  local exit = redis.call('HGET', P .. 'x:' .. site, id)
-  if exit then
-    if not admits(site, exit, mine) then
-      refused = refused + 1
-      return
-    end
-    redis.call('HDEL', P .. 's:' .. site, id)
-    redis.call('HDEL', P .. 'x:' .. site, id)
-    redis.call('HINCRBY', P .. 'meta', 'sessions', -1)
-    if exit == id then redis.call('HDEL', P .. 'c:' .. site, exit) end
-  end
-  redis.call('ZADD', P .. 'gone:' .. site, now, id)
-  redis.call('ZREMRANGEBYSCORE', P .. 'gone:' .. site, '-inf', now - 86400)
-end
-function put.site(site, tokens, ...)
-  local values = {...}
-  local speaks = tonumber(tokens) == 0
-  for i = 1, 2 * tokens, 2 do speaks = speaks or admits(site, values[i], values[i + 1]) end
-  if not speaks then
-    refused = refused + 1
-    return
-  end
-  redis.call('SADD', P .. 'sites', site)
-  for i = 2 * tokens + 1, #values, 2 do
-    if values[i + 1] == '' then redis.call('HDEL', P .. 't:' .. site, values[i])
-    else redis.call('HSET', P .. 't:' .. site, values[i], values[i + 1]) end
-  end
-end
-function put.endpoint(key, value)
-  redis.call('HSET', P .. 'endpoints', key, value)
-end
-local at = 6
-while at <= #ARGV do
-  local count = tonumber(ARGV[at + 1])
-  put[ARGV[at]](unpack(ARGV, at + 2, at + 1 + count))
-  at = at + 2 + count
-end
-redis.call('LPUSH', P .. 'b:' .. me, token .. ' ' .. batch)
-redis.call('LTRIM', P .. 'b:' .. me, 0, 63)
-redis.call('EXPIRE', P .. 'b:' .. me, 86400)
-return {'new', token, refused, full, taken}
-"""
-)
-"""(epoch, owner, seconds, batch id, most sessions, then changes: name, number of values, values) ->
-whether it is new, the token of what was claimed with it, numbers refused and too many, and what was
-claimed, as site, exit, site, exit.
-"""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
 import sqlite3
@@ -15,27 +14,20 @@ from scrapy_session_filter.exceptions import ConfigurationError, StoreError
 from scrapy_session_filter.stores import sqlite_file
 from scrapy_session_filter.stores.base import (
     MAX_ROW_BYTES,
-    MAX_SESSIONS,
     MAX_STATE_BYTES,
     SETTING,
     Batch,
     Claim,
     SessionStore,
 )
-from scrapy_session_filter.stores.codec import decode_all, decode_own, is_intact
+from scrapy_session_filter.stores.codec import no_collections
 from scrapy_session_filter.stores.forks import survive_forks
 from scrapy_session_filter.stores.owners import Owners
-from scrapy_session_filter.stores.salvage import repair
 from scrapy_session_filter.stores.sqlite_batch import write_batch
 from scrapy_session_filter.stores.sqlite_claims import Claims
-from scrapy_session_filter.stores.sqlite_schema import (
-    DAMAGE,
-    find_damage,
-    is_foreign,
-    migrate,
-    refuse_newer,
-    refuse_older,
-)
+from scrapy_session_filter.stores.sqlite_read import intact, read_states
+from scrapy_session_filter.stores.sqlite_schema import DAMAGE, refuse_newer
+from scrapy_session_filter.stores.sqlite_start import clean_start, prepare
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
@@ -105,11 +97,11 @@ class SQLiteStore(SessionStore):
         try:
             with self._owners.opening(_OPENING_SECONDS):
                 others = self._owners.others()
-                self._prepare(alone=not others)
+                prepare(self._file, alone=not others)
                 db = self._connect()
                 self._owners.join()
                 if not others:
-                    self._clean_start(db)
+                    clean_start(db, self._file, self._owners)
         except BaseException as error:
             self._disconnect()
             self._owners.leave()
@@ -126,7 +118,7 @@ class SQLiteStore(SessionStore):
             saved = db.execute("SELECT exit FROM sessions WHERE site = ? ORDER BY n", (site,))
             candidates = [*(exit_ for (exit_,) in saved), *offered]
             token, granted = self._claims.grant(db, site, candidates, most)
-        with _no_collections():
+        with no_collections():
             rows = list(self._granted_rows(token)) if granted else []
         self._claims.keep(site, granted, token)  # not before the rows are there: else none holds it
         return Claim(token, granted, rows)
@@ -153,12 +145,12 @@ class SQLiteStore(SessionStore):
     def site_state(self, site: str) -> dict[str, Any] | None:
         """Return what was learnt of a site, or None."""
         with self._reading() as db:
-            return self._states(db, "site", MAX_STATE_BYTES, site).get(site)
+            return read_states(db, "site", MAX_STATE_BYTES, site).get(site)
 
     def endpoint_states(self) -> dict[str, dict[str, Any]]:
         """Return the saved health of all endpoints by key."""
         with self._reading() as db:
-            return self._states(db, "endpoint", MAX_ROW_BYTES)
+            return read_states(db, "endpoint", MAX_ROW_BYTES)
 
     def apply(self, batch: Batch) -> None:
         """Write a batch durably, once; new exits in it become claimed by this owner."""
@@ -189,7 +181,7 @@ class SQLiteStore(SessionStore):
             "SELECT c.rowid, s.site, s.id, s.exit, s.data, s.sum FROM ("
             "  SELECT rowid, site, exit FROM claims WHERE token = :token AND rowid > :last"
             "  ORDER BY rowid LIMIT :most"
-            ") c LEFT JOIN sessions s ON s.site = c.site AND s.exit = c.exit ORDER BY c.rowid",
+            ") c LEFT JOIN sessions s ON s.site = c.site AND s.exit = c.exit",
             {"token": token},
         )
 
@@ -201,8 +193,8 @@ class SQLiteStore(SessionStore):
                 found = db.execute(query, {**values, "last": last, "most": _PORTION}).fetchall()
             if not found:
                 return
-            last = found[-1][0]
-            yield from _intact([row for row in found if row[1] is not None])
+            last = max(row[0] for row in found)
+            yield from intact([row for row in found if row[1] is not None])
 
     def close(self) -> None:
         """Release all claims and close; never fails: a claim dies with its owner anyway."""
@@ -227,49 +219,6 @@ class SQLiteStore(SessionStore):
         self._disconnect()
         if self._pid is not None:
             self._owners.leave()
-
-    def _prepare(self, *, alone: bool) -> None:
-        """See to it that there is a file that can be trusted."""
-        sqlite_file.warn_of_network(self._file)
-        if not self._file.exists():
-            sqlite_file.create(self._file)
-            return
-        refuse_newer(self._file)
-        sqlite_file.make_private(self._file)
-        if not alone:  # whoever came first has looked
-            refuse_older(self._file)
-            return
-        if is_foreign(self._file):
-            raise ConfigurationError(
-                SETTING, f"sqlite:{self._path}", "a file that no other program uses"
-            )
-        damage = self._look()
-        if damage is not None:
-            repair(self._file, damage)
-
-    def _look(self) -> str | None:
-        with self._file.open("rb") as file:
-            header = file.read(100)
-        try:
-            damage = find_damage(self._connect(), header)
-        except DAMAGE as error:
-            damage = str(error)
-        self._disconnect()
-        return damage
-
-    def _clean_start(self, db: sqlite3.Connection) -> None:
-        """Copy the file and clear what only concerned those who worked with it before."""
-        (count,) = db.execute("SELECT count(*) FROM sessions").fetchone()
-        if count > MAX_SESSIONS:
-            msg = f"{self._file} holds {count} sessions, at most {MAX_SESSIONS} are read"
-            raise StoreError(msg)
-        sqlite_file.back_up(db, self._file)
-        migrate(db)
-        self._owners.sweep()
-        db.execute("BEGIN IMMEDIATE")
-        for table in ("owners", "claims", "wants", "batches", "removed"):
-            db.execute(f"DELETE FROM {table}")  # noqa: S608 - our own names
-        db.execute("COMMIT")
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -336,40 +285,3 @@ class SQLiteStore(SessionStore):
     def _identity(self) -> tuple[int, int]:
         found = self._file.stat()
         return found.st_dev, found.st_ino
-
-    @staticmethod
-    def _states(
-        db: sqlite3.Connection, kind: str, limit: int, key: str | None = None
-    ) -> dict[str, dict[str, Any]]:
-        states = {}
-        for name, data, sum_ in db.execute(
-            "SELECT key, data, sum FROM states WHERE kind = ? AND (? IS NULL OR key = ?)",
-            (kind, key, key),
-        ):
-            if is_intact(sum_, "states", (kind, name), data):
-                states[name] = decode_own(data, limit)
-        return states
-
-
-@contextmanager
-def _no_collections() -> Iterator[None]:
-    """Keep the garbage collector from looking through all rows again and again as they come in."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
-
-
-def _intact(found: list[tuple[int, str, str, str, bytes, bytes]]) -> list[Row]:
-    sound = [
-        data
-        for _, site, id_, exit_, data, sum_ in found
-        if is_intact(sum_, "sessions", (site, id_, exit_), data)
-    ]
-    rows = list(decode_all(sound, MAX_ROW_BYTES))
-    if len(rows) < len(found):
-        logger.warning("%d saved sessions are damaged and left out", len(found) - len(rows))
-    return rows

@@ -53,7 +53,8 @@ class Claims:
         free = [exit_ for exit_ in all_ if exit_ not in held and claimed.get(exit_) not in live]
         share = -(-len(free) // (len(live) + 1))
         granted = free[: share if most is None else min(share, max(most, 0))]
-        equal = len(claimed.keys() | all_.keys()) // self._users(db, site, live)
+        known = len(claimed) + sum(exit_ not in claimed for exit_ in all_)
+        equal = known // self._users(db, site, live)
         goal = equal if most is None else min(equal, len(held) + most)
         self._note_want(db, site, goal - len(held) - len(granted))
         if not granted:
@@ -154,6 +155,11 @@ class Claims:
         self._stay(db)
         token = _next_token(db)
         for site, exits in taken.items():
+            db.executemany(
+                "UPDATE owners SET robbed = 1 WHERE id ="
+                " (SELECT owner FROM claims WHERE site = ? AND exit = ?)",
+                ((site, exit_) for exit_ in exits),
+            )
             self._write(db, site, exits, token)
         return token
 

@@ -7,6 +7,7 @@ The other tables say who works with the file now and mean nothing once nobody do
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from scrapy_session_filter.exceptions import StoreError, StoreVersionError
@@ -58,6 +59,17 @@ _PLAUSIBLE = 1000  # a higher version number is damage, not a release
 #: What sqlite3 raises on damaged files beside its own errors (text that is not UTF-8, lengths
 #: beyond any memory).
 DAMAGE = (sqlite3.DatabaseError, UnicodeDecodeError, OverflowError, MemoryError)
+_TROUBLE = ("locked", "disk I/O error", "disk is full", "unable to open", "interrupted")
+
+
+def is_trouble(error: BaseException) -> bool:
+    """Return whether an error of SQLite's speaks of the moment (busy, full, no I/O), not the file.
+
+    By its text: its code is known to Python from 3.11 on only.
+    """
+    return isinstance(error, sqlite3.OperationalError) and any(
+        words in str(error) for words in _TROUBLE
+    )
 
 
 def refuse_newer(path: Path) -> None:
@@ -81,25 +93,33 @@ def refuse_older(path: Path) -> None:
 
 def _version(path: Path) -> int:
     """Return the schema version that a file's header names; 0 if it is not one of ours."""
+    header = read_header(path)
+    return int.from_bytes(header[60:64], "big") if _is_ours(header) else 0
+
+
+def read_header(path: Path) -> bytes:
+    """Return the 100 bytes with which an SQLite file begins."""
     with path.open("rb") as file:
-        header = file.read(100)
-    ours = int.from_bytes(header[68:72], "big") == APPLICATION_ID
-    return int.from_bytes(header[60:64], "big") if ours else 0
+        return file.read(100)
+
+
+def _is_ours(header: bytes) -> bool:
+    return int.from_bytes(header[68:72], "big") == APPLICATION_ID
 
 
 def is_foreign(path: Path) -> bool:
-    """Return whether the file is a sound SQLite database of some other program."""
-    db = sqlite3.connect(path, isolation_level=None)
-    try:
-        if _pragma(db, "application_id") == APPLICATION_ID:
-            return False
-        tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master")}
-        ours = {"sessions", "claims", "batches"} <= tables
-        return bool(tables) and not ours and _pragma(db, "integrity_check") == "ok"
-    except DAMAGE:
+    """Return whether the file is a sound SQLite database of some other program; only reads it."""
+    if _is_ours(read_header(path)):
         return False
-    finally:
-        db.close()
+    try:
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as db:
+            tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master")}
+            ours = {"sessions", "claims", "batches"} <= tables
+            return bool(tables) and not ours and _pragma(db, "integrity_check") == "ok"
+    except DAMAGE as error:
+        if is_trouble(error):
+            raise
+        return False
 
 
 def migrate(db: sqlite3.Connection) -> None:
@@ -128,6 +148,8 @@ def find_damage(db: sqlite3.Connection, header: bytes) -> str | None:
     try:
         return _find_damage(db)
     except DAMAGE as error:
+        if is_trouble(error):
+            raise
         return str(error) or type(error).__name__
 
 

@@ -6,21 +6,24 @@ its first and last kilobytes. So an answer of any size costs about the same.
 
 from __future__ import annotations
 
-from functools import cached_property
+from contextlib import suppress
 from html import unescape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from urllib.parse import urlsplit
 
-from scrapy_session_filter.verdicts.decoding import decoded
-from scrapy_session_filter.verdicts.visible import visible_text
+from scrapy_session_filter.verdicts.decoding import DECODED_LIMIT, decoded
+from scrapy_session_filter.verdicts.visible import visible_text, without
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
+
+T = TypeVar("T")
 
 SHORT = (
     24 * 1024
 )  #: bytes; 95 in 100 block pages are shorter, and three in four ordinary pages longer
 HEAD, TAIL = 24 * 1024, 4 * 1024  #: bytes seen of a longer page
+DEEP = 128 * 1024  #: bytes of a longer page in which styles are skipped
 EDGE = 4 * 1024  #: bytes seen at either end of a longer page with an ordinary status
 #: what most pages come with; they are looked at closely only if they are thin
 ORDINARY = frozenset((200, 404, 410))
@@ -39,13 +42,33 @@ _TEXT_TYPES = (
 )
 
 
+class _once(Generic[T]):  # noqa: N801 - used like a function
+    """A property computed when first asked for, then a plain attribute.
+
+    functools.cached_property does the same, but up to Python 3.11 under a lock that costs more than
+    most of what is computed here, several times an answer.
+    """
+
+    def __init__(self, compute: Callable[[Any], T]) -> None:
+        self._compute = compute
+        self.__doc__ = compute.__doc__
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, answer: Any, owner: type | None = None) -> T:
+        value = self._compute(answer)
+        answer.__dict__[self._name] = value
+        return value
+
+
 class Answer:
     """One answer, as plain values.
 
     ``headers`` maps lower-case names to their values. ``url`` is where the answer came from,
     ``redirects`` the URLs that led there, the one asked for first. ``body`` is decoded; None where
     it could not be read. ``proxied`` is None where nobody knows. ``meta`` is the request's, to be
-    read only.
+    read only. ``complete`` is False where ``body`` is only the beginning.
     """
 
     def __init__(
@@ -59,6 +82,7 @@ class Answer:
         method: str = "GET",
         proxied: bool | None = None,
         meta: Mapping[str, Any] | None = None,
+        complete: bool = True,
     ) -> None:
         self.status = status
         self.headers: Mapping[str, list[str]] = headers or {}
@@ -70,6 +94,7 @@ class Answer:
         self.method = method
         self.proxied = proxied
         self.meta: Mapping[str, Any] = meta or {}
+        self.complete = complete
 
     @classmethod
     def of(cls, response: Any, request: Any = None, *, body: bytes | None = None) -> Answer:
@@ -83,11 +108,13 @@ class Answer:
         meta = _attribute(request, "meta")
         meta = meta if isinstance(meta, dict) else {}
         redirects = meta.get("redirect_urls")
+        complete = True
         if body is None:
             body = _bytes(_attribute(response, "body"))
             codings = headers.get("content-encoding")
             if codings and body:
                 body = decoded(body, [c.strip() for c in ",".join(codings).lower().split(",")])
+                complete = body is not None and len(body) < DECODED_LIMIT
         status = _attribute(response, "status")
         return cls(
             status if isinstance(status, int) else 0,
@@ -100,6 +127,7 @@ class Answer:
             method=_text(_attribute(request, "method")) or "GET",
             proxied=bool(meta["proxy"]) if "proxy" in meta else None,
             meta=meta,
+            complete=complete,
         )
 
     def header(self, name: str) -> str:
@@ -107,9 +135,9 @@ class Answer:
         values = self.headers.get(name)
         return values[0] if values else ""
 
-    @cached_property
+    @_once
     def cookies(self) -> dict[str, str]:
-        """The cookies that the answer sets: name to value."""
+        """Return the cookies that the answer sets: name to value."""
         pairs = (
             line.partition(";")[0].partition("=") for line in self.headers.get("set-cookie", ())
         )
@@ -125,12 +153,12 @@ class Answer:
         """Where a redirect points to; empty where the answer is none."""
         return self.header("location") if 300 <= self.status < 400 else ""
 
-    @cached_property
+    @_once
     def host(self) -> str:
-        """The host that answered, in lower case, without a port."""
+        """Return the host that answered, in lower case, without a port."""
         return host_of(self.url)
 
-    @cached_property
+    @_once
     def is_text(self) -> bool:
         """Whether there is a body that markers can be looked for in."""
         if not self.body:
@@ -142,7 +170,7 @@ class Answer:
             return False
         return b"\0" not in self.body[:512]
 
-    @cached_property
+    @_once
     def is_data(self) -> bool:
         """Whether the body is JSON, XML or plain text rather than a page."""
         if self.header("content-type").lower().startswith(_DATA_TYPES):
@@ -152,17 +180,17 @@ class Answer:
             return True
         return b"<" not in start or (start.startswith(b"<?xml") and b"<html" not in start)
 
-    @cached_property
+    @_once
     def start(self) -> bytes:
-        """The first half kilobyte of text, in lower case, without leading white space."""
+        """Return the first half kilobyte of text, in lower case, without leading white space."""
         return (self.body or b"")[:512].lstrip(_BLANK).lower()
 
-    @cached_property
+    @_once
     def is_short(self) -> bool:
         """Whether the page is short enough to be a block page, and not full of links."""
         return len(self.body or b"") <= SHORT and not self.is_rich
 
-    @cached_property
+    @_once
     def is_rich(self) -> bool:
         """Whether the page has at least `RICH` links in the window that is looked at."""
         body, at = self.body or b"", -1
@@ -172,23 +200,24 @@ class Answer:
                 return False
         return True
 
-    @cached_property
+    @_once
     def text(self) -> bytes:
-        """The window in which markers are looked for, in lower case.
+        """Return the window in which markers are looked for, in lower case.
 
-        All of a short page; the head and tail of a longer one; only the edges of one that is long
-        or full of links and has an ordinary status.
+        All of a short page; the head and tail of a longer one, without its styles; only the edges
+        of one that is long or full of links, has a title, and an ordinary status.
         """
         body = self.body or b""
-        if not self.is_short and self.status in ORDINARY:
+        if not self.is_short and self.status in ORDINARY and self.title:
             body = body[:EDGE] + b"\n" + body[max(EDGE, len(body) - EDGE) :]
         elif len(body) > SHORT:
-            body = body[:HEAD] + b"\n" + body[-TAIL:]
+            body = without(body[:DEEP], b"<style", b"</style>")  # some hide behind 100 kB of it
+            body = body[:HEAD] + b"\n" + body[max(HEAD, len(body) - TAIL) :]
         return body.lower()
 
-    @cached_property
+    @_once
     def title(self) -> str:
-        """The page's title in lower case with single spaces, at most 200 characters."""
+        """Return the page's title in lower case with single spaces, at most 200 characters."""
         body = self.body or b""
         at = body.find(b"<title", 0, SHORT)
         if at < 0:
@@ -203,9 +232,9 @@ class Answer:
             title = unescape(title)
         return " ".join(title.split())[:200].lower()
 
-    @cached_property
+    @_once
     def prose(self) -> str:
-        """What a reader sees, about the first `THIN` characters of it, in lower case.
+        """Return what a reader sees, about the first `THIN` characters of it, in lower case.
 
         That is the text outside tags, scripts, styles and the title.
 
@@ -235,7 +264,17 @@ def plain_headers(headers: Any) -> dict[str, list[str]]:
     """
     try:
         # Headers.items() normalises every name again; the plain dict below it is ten times cheaper
-        items: Iterable[Any] = dict.items(headers) if isinstance(headers, dict) else headers.items()
+        if isinstance(headers, dict):
+            items: Iterable[Any] = dict.items(headers)
+            with suppress(AttributeError, TypeError):  # not as Scrapy keeps them: lists of bytes
+                return {
+                    name.decode("latin-1").lower(): [
+                        value.decode("latin-1")[:_HEADER_LIMIT] for value in values[:_HEADERS_LIMIT]
+                    ]
+                    for name, values in items
+                }
+        else:
+            items = headers.items()
         return {
             _text(name).lower(): [_text(value)[:_HEADER_LIMIT] for value in _several(values)]
             for name, values in items

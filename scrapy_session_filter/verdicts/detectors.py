@@ -86,7 +86,11 @@ class HeaderDetector(_BuiltIn):
             if any(part in value.lower() for value in headers[name])
         ]
         if self.cookies and "set-cookie" in headers:
-            found += [n for start, n in self.cookies if start in answer.cookies]
+            found += [
+                n
+                for start, n in self.cookies
+                if any(name.startswith(start) for name in answer.cookies)
+            ]
         if not found:
             return None
         n = next(self.book.holding(sorted(found), answer), None)

@@ -32,6 +32,7 @@ SETTING = "SESSION_FILTER_EXPECT"
 META = "session_filter_expect"
 _EXPECTED = "URL patterns, each with css, bytes or min_size"
 _URL_LIMIT = 2048
+_PARSED = 2 * 1024 * 1024  # bytes of a body that are parsed for a selector
 _MET = Verdict(Kind.OK, "as-expected")
 
 
@@ -64,7 +65,7 @@ class Expectation:
             if marker not in body:
                 return f"bytes {marker!r}"
         if self.css:
-            page = _parsel().Selector(body=body, encoding="utf-8", type="html")
+            page = _parsel().Selector(body=body[:_PARSED], encoding="utf-8", type="html")
             for selector in self.css:
                 if not page.css(selector):
                     return f"css {selector}"
@@ -105,6 +106,8 @@ class ExpectDetector:
         missing = expectation.missing(answer.body)
         if missing is None:
             return _MET
+        if not answer.complete:
+            return None  # it may be in the part that was not decoded
         return Verdict(
             Kind.BLOCKED, "expected-missing", Strength.WEAK, evidence=f"missing: {missing}"[:80]
         )

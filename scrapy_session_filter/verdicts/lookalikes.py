@@ -80,5 +80,7 @@ PAGES = (
     Rule("maintenance-site", None, ORIGIN, TITLE_START, "site maintenance", "common maintenance pages", failed),
     Rule("maintenance-under", None, ORIGIN, TITLE_START, "under maintenance", "common maintenance pages", failed),
     Rule("maintenance-wp", None, ORIGIN, PROSE, "briefly unavailable for scheduled maintenance", "WordPress wp-includes/load.php", failed),
+    Rule("azure-stopped", None, ORIGIN, PROSE, "this web app is stopped", "docs: Azure App Service", failed),
+    Rule("iis-listing", None, PAGE, PROSE, "directory listing denied", "IIS default page: the page is a folder", failed),
     Rule("suspended", None, ORIGIN, TITLE, "account suspended", "cPanel default page", sparse),
 )

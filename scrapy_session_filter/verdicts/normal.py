@@ -71,9 +71,9 @@ class Normal:
 
         Only a weak OK with status 200 can turn into one: evidence for or against a block stands.
         """
-        if answer.status != 200 or verdict.kind is not Kind.OK or not answer.body:
+        if verdict.kind is not Kind.OK or verdict.strength is Strength.STRONG:
             return verdict
-        if verdict.strength is Strength.STRONG:
+        if answer.status != 200 or answer.body is None or answer.method != "GET":
             return verdict
         known = _recent(self._sites, site, _Site, _SITES)
         page, url = fingerprint(answer), hash(answer.requested_url)
@@ -120,10 +120,11 @@ def fingerprint(answer: Answer) -> int:
     """Return a number for what a page says, without the parts that change with each request.
 
     Of a small page: title and visible words without digits (request ids, times, addresses). JSON
-    and the like are compared byte for byte, a long page by title and length.
+    and the like are compared byte for byte, pages that are long or full of links by title and
+    length.
     """
     body = answer.body or b""
-    if len(body) > SMALL:
+    if len(body) > SMALL or answer.is_rich:
         said = f"{answer.title} {len(body)}".encode()
     elif answer.is_data:
         said = body

@@ -6,6 +6,7 @@ prove a block stand before those that prove a page, and the first that holds dec
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
@@ -21,9 +22,9 @@ if TYPE_CHECKING:
     from scrapy_session_filter.verdicts.answer import Answer
 
 
-#: bytes searched at either end of a thin page with an ordinary status: half of the thin pages are
-#: shorter, and in a longer one the challenge stands at the beginning or the end
-_OPENING, _ENDING = 6 * 1024, 3 * 1024
+#: bytes searched at either end of a thin page: half of the thin pages are shorter, and in a longer
+#: one the challenge stands at the beginning or the end; more of one whose status is not ordinary
+_OPENING, _ENDING = 4 * 1024, 3 * 1024
 
 
 class Where(Enum):
@@ -95,14 +96,10 @@ class Rule:
 
 
 class RuleBook:
-    """Rules in order of precedence, indexed by where they look.
+    """Rules in order of precedence, indexed by where they look."""
 
-    ``disabled`` names rules to leave out; an unknown name is kept silent, since rules come and go.
-    """
-
-    def __init__(self, rules: Iterable[Rule], disabled: Iterable[str] = ()) -> None:
-        skipped = frozenset(disabled)
-        self.rules = tuple(rule for rule in rules if rule.name not in skipped)
+    def __init__(self, rules: Iterable[Rule]) -> None:
+        self.rules = tuple(rules)
         ranked = list(enumerate(self.rules))
         self.verdicts = [rule.verdict for rule in self.rules]
         self.by = {where: [(n, r) for n, r in ranked if r.where is where] for where in Where}
@@ -116,7 +113,14 @@ class RuleBook:
             (rule.literal.lower().encode(), n)
             for n, rule in self.by[Where.CODE] + self.by[Where.TEXT]
         )
-        self.prose = Finder((rule.literal.lower().encode(), n) for n, rule in self.by[Where.PROSE])
+        prose = [(rule.literal.lower().encode(), n) for n, rule in self.by[Where.PROSE]]
+        self.prose = Finder(prose)
+        hints: dict[bytes, set[tuple[bytes, ...]]] = {}
+        for words in filter(None, (_words(literal) for literal, _ in prose)):
+            hints.setdefault(words[0], set()).add(words)
+        for _, rule in self.by[Where.TEXT]:
+            hints.setdefault(rule.literal.lower().encode(), set()).add(())
+        self.hints = Finder((hint, frozenset(needed)) for hint, needed in hints.items())
 
     def in_title(self, answer: Answer) -> list[int]:
         """Return the ranks of rules whose literal is or starts the title; no gate is asked yet."""
@@ -135,12 +139,31 @@ class RuleBook:
         """
         text = answer.text
         found = [n for literal, n in self.code if literal in text]
-        if found or answer.is_ordinary:
+        if found or self._is_plain(answer, text) or answer.is_ordinary:
             return self._ranked(found, answer)
-        if answer.status in ORDINARY and len(text) > _OPENING + _ENDING:
-            text = text[:_OPENING] + b"\n" + text[-_ENDING:]
+        opening = _OPENING if answer.status in ORDINARY else 3 * _OPENING
+        if len(text) > opening + _ENDING:
+            text = text[:opening] + b"\n" + text[-_ENDING:]
         found = self.body.find(text) + self.prose.find(answer.prose.encode())
         return self._ranked(found, answer)
+
+    def _is_plain(self, answer: Answer, text: bytes) -> bool:
+        """Whether a small ordinary page does not hold the words of any rule: most small pages.
+
+        That is cheaper to see than what its reader sees. Words may hide behind entities, and only
+        ASCII is in lower case here, so other pages are not asked.
+        """
+        return (
+            answer.status in ORDINARY
+            and len(text) <= _SMALL
+            and text.isascii()
+            and b"&#" not in text
+            and not any(
+                all(word in text for word in words)
+                for needed in self.hints.find(text)
+                for words in needed
+            )
+        )
 
     def _ranked(self, found: list[int], answer: Answer) -> list[int]:
         return sorted({n for n in found if self._has_companion(n, answer)})
@@ -154,5 +177,21 @@ class RuleBook:
         return self.rules[n].strength is Strength.STRONG
 
     def holding(self, ranks: Iterable[int], answer: Answer) -> Iterator[int]:
-        """Yield those of the ranks whose gate lets the answer through."""
-        return (n for n in ranks if self.rules[n].gate(answer))
+        """Yield those of the ranks whose gate lets the answer through; each gate is asked once."""
+        asked: dict[Callable[[Answer], bool], bool] = {}
+        for n in ranks:
+            gate = self.rules[n].gate
+            if gate not in asked:
+                asked[gate] = gate(answer)
+            if asked[gate]:
+                yield n
+
+
+_SMALL = 4096  # bytes; of longer pages the text is found sooner than all words are looked for
+
+
+def _words(literal: bytes) -> tuple[bytes, ...]:
+    """Return an ASCII literal's words, the longest first; none of any other, which ASCII cannot hold."""
+    if not literal.isascii():
+        return ()
+    return tuple(sorted(re.findall(rb"[a-z0-9]+", literal), key=len, reverse=True))

@@ -69,6 +69,7 @@ SHOPS = (
     Rule("amazon-url", "amazon", CAPTCHA, URL, "amazon./errors/validatecaptcha", "is-antibot"),
     Rule("ebay-interruption", "ebay_distil", CHALLENGE, TITLE_START, "pardon our interruption", "eBay's own challenge page", sparse, also="ebaystatic.com"),
     Rule("ebay-checking", "ebay_distil", CHALLENGE, PROSE, "checking your browser before you access ebay", "eBay's own challenge page", sparse),
+    Rule("ebay-measure", "ebay_distil", CAPTCHA, TITLE_START, "security measure", "eBay's captcha page", thin, also="ebay"),
     Rule("ebay-challenge", "ebay_distil", CHALLENGE, URL, "ebay./splashui/challenge", "eBay's own challenge path"),
     Rule("ebay-captcha", "ebay_distil", CAPTCHA, URL, "ebay./splashui/captcha", "eBay's own captcha path"),
     Rule("walmart-blocked", "perimeterx", CAPTCHA, TEXT, "/blocked?url=", "wafer: Walmart", thin),

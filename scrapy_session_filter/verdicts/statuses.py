@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from scrapy_session_filter.exceptions import ConfigurationError
@@ -17,10 +17,10 @@ _EXPECTED = 'a list of statuses from 100 to 999: ints, ranges as "494-499", or "
 THROTTLED = frozenset((420, 429, 430, 509, 529))
 SITE_TROUBLE = frozenset((408, 425))  # and every other 5xx
 #: 4xx that speak of the page or of the request, not of who asked
-PAGE_ERRORS = frozenset((400, 402, 404, 410, 411, 413, 414, 415, 416, 417, 422, 424, 426, 428, 431))
+PAGE_ERRORS = frozenset((400, 404, 410, 411, 413, 414, 415, 416, 417, 422, 424, 426, 428, 431))
 
 
-@cache
+@lru_cache(maxsize=2048)  # servers may send any number
 def by_status(status: int, retry_after: bool = False) -> Verdict:
     """Return the verdict of an answer of which only the status is known.
 

@@ -6,35 +6,35 @@ _TAGS_LIMIT = 1500  # more tags than any page has that is nothing but a block
 
 
 def visible_text(page: bytes, enough: int) -> bytes:
-    """Return the text of a lower-case page outside tags, comments, scripts, styles and the title.
+    """Return the text of a lower-case page's body outside tags, comments, scripts and styles.
 
     Stops soon after ``enough`` bytes. A page of very many tags counts as full of text.
     """
+    body = page.find(b"<body")
+    page = page[body:] if body >= 0 else without(page, b"<title", b"</title>")
     for opening, closing in _UNSEEN:
-        page = _without(page, opening, closing)
+        page = without(page, opening, closing)
     pieces = page.split(b"<", _TAGS_LIMIT)
-    if len(pieces) > _TAGS_LIMIT:
-        return b"." * enough
+    filler = b"." * enough if len(pieces) > _TAGS_LIMIT else b""
     seen, length = [], 0
-    for piece in pieces:
+    for piece in pieces[:_TAGS_LIMIT]:
         text = piece[piece.find(b">") + 1 :].strip()
         if text:
             seen.append(text)
             length += len(text)
             if length > enough:
                 break
-    return b" ".join(seen)[: 2 * enough]
+    return b" ".join((*seen, filler))[: 2 * enough]
 
 
 _UNSEEN = (
     (b"<!--", b"-->"),
     (b"<script", b"</script>"),
     (b"<style", b"</style>"),
-    (b"<title", b"</title>"),
 )
 
 
-def _without(page: bytes, opening: bytes, closing: bytes) -> bytes:
+def without(page: bytes, opening: bytes, closing: bytes) -> bytes:
     """Cut out everything between an opening and its closing, or the end."""
     kept, at, start = [], 0, page.find(opening)
     while start >= 0:

@@ -129,8 +129,9 @@ def test_broken_connections(world: World, crawl: Crawler, https: bool) -> None:
     assert set(result.failures) == set(nowhere)
     assert stat(result, "sessions/retired/blocked") == 0
     kinds = {url: {kind for kind, _ in said} for url, said in verdicts(result).items()}
-    for page in pages:
-        assert kinds[page] == {"SITE_ERROR"}
+    # a request on a connection kept alive is repeated by Twisted itself before anybody is told
+    assert all(kinds.get(page, {"SITE_ERROR"}) == {"SITE_ERROR"} for page in pages)
+    assert kinds[pages[faults.index("cut")]] == {"SITE_ERROR"}
     if not https:  # a refused CONNECT does not say whose fault it is
         for page in nowhere:
             assert kinds[page] == {"SITE_ERROR"}

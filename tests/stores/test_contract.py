@@ -359,9 +359,12 @@ def test_several_sessions_on_one_exit_come_together(place: Place) -> None:
     store.apply(Batch("a", [row(1, exit_="p"), row(2, exit_="p"), row(3, exit_="q")]))
     store.close()
     store = place.open()
-    claim = store.claim(SITE, [], most=1)
-    assert claim.exits == {"p"}
-    assert by_id(claim.rows) == [row(1, exit_="p"), row(2, exit_="p")]
+    claims = [store.claim(SITE, [], most=1) for _ in range(2)]
+    found = {claim.exits.pop(): by_id(claim.rows) for claim in claims}
+    assert found == {
+        "p": [row(1, exit_="p"), row(2, exit_="p")],
+        "q": [row(3, exit_="q")],
+    }
 
 
 def test_nothing_is_lost_to_a_lone_owner(place: Place) -> None:
@@ -497,12 +500,17 @@ def test_changes_of_a_former_owner_are_refused(shared_place: Place) -> None:
     one, two = shared_place.open(), shared_place.open()
     one.apply(Batch("a", [row(1), row(2), row(3)]))
     shared_place.wait(CLAIM_SECONDS + 1)
-    assert two.claim(SITE, [], most=2).exits == exits(1, 2)
-    two.apply(Batch("b", [row(1, uses=50)]))
-    one.apply(Batch("c", [row(1, uses=7), row(3, uses=7)], removed=[(SITE, row(2)["id"])]))
-    assert ordered(one) == [row(1, uses=50), row(2), row(3, uses=7)]
+    changed, untouched = two.claim(SITE, [], most=2).rows
+    (left,) = {1, 2, 3} - {changed["uses"], untouched["uses"]}
+    two.apply(Batch("b", [{**changed, "oks": 50}]))
+    one.apply(
+        Batch("c", [{**changed, "oks": 7}, row(left, oks=7)], removed=[(SITE, untouched["id"])])
+    )
+    assert ordered(one) == by_id([{**changed, "oks": 50}, untouched, row(left, oks=7)])
     assert one.refused == 2
     assert two.refused == 0
+    assert one.renew() == {SITE: {changed["exit"], untouched["exit"]}}
+    assert two.claim(SITE, []).exits == set()
 
 
 def test_changes_of_a_former_owner_stay_refused(shared_place: Place) -> None:
@@ -518,6 +526,35 @@ def test_changes_of_a_former_owner_stay_refused(shared_place: Place) -> None:
     one.apply(Batch("d", [row(1), row(2)]))
     assert ordered(one) == [row(1, uses=50)]
     assert one.refused == 4
+
+
+def test_a_save_takes_over_what_ran_out(shared_place: Place) -> None:
+    """A session made on an exit whose claim ran out takes it; the former owner is told."""
+    one, two, three = (shared_place.open() for _ in range(3))
+    one.apply(Batch("a", [row(1, exit_="p"), row(2)]))
+    shared_place.wait(CLAIM_SECONDS + 1)
+    two.apply(Batch("b", [row(3, exit_="p")]))
+    assert three.claim(SITE, ["p"]).exits == exits(2)
+    one.apply(Batch("c", [row(1, exit_="p", oks=7)]))
+    assert one.refused == 1
+    assert one.renew() == {SITE: {"p", *exits(2)}}
+    assert two.renew() == {}
+    two.apply(Batch("d", [row(3, exit_="p", oks=5)]))
+    assert two.refused == 0
+
+
+def test_the_dead_leave_others_alone(shared_place: Place) -> None:
+    """Clearing up after an owner that is gone touches nothing that has a new owner."""
+    one, two, three = (shared_place.open() for _ in range(3))
+    one.apply(Batch("a", [row(1), row(2)], removed=[]))
+    one.apply(Batch("b", removed=[(SITE, row(2)["id"])]))
+    shared_place.wait(CLAIM_SECONDS + 1)
+    two.apply(Batch("c", [row(4, exit_=row(1)["exit"])]))
+    one.close()
+    assert three.claim(SITE, []).exits == set()
+    assert two.renew() == {}
+    two.close()
+    assert three.claim(SITE, []).exits == exits(1)
 
 
 def test_what_was_learnt_of_a_lost_site_is_refused(shared_place: Place) -> None:

@@ -111,6 +111,25 @@ def test_a_busy_file(store: SQLiteStore, file: Path) -> None:
     assert list(store.rows()) == [row(1, uses=5)]
 
 
+@pytest.mark.parametrize("how", ["IMMEDIATE", "EXCLUSIVE"])
+def test_a_busy_file_is_not_a_damaged_one(
+    store: SQLiteStore, file: Path, caplog: pytest.LogCaptureFixture, how: str
+) -> None:
+    """A file that something holds locked cannot be opened now; nothing is repaired."""
+    store.apply(Batch("a", [row(1)]))
+    store.close()
+    with closing(sqlite3.connect(file, isolation_level=None)) as other:
+        before = file.read_bytes()
+        other.execute(f"BEGIN {how}")
+        with pytest.raises(StoreError, match="locked"):
+            store.open()
+        other.execute("ROLLBACK")
+    assert file.read_bytes() == before
+    assert not caplog.records
+    store.open()
+    assert store.claim(SITE, []).rows == [row(1)]
+
+
 def test_a_reader_does_not_hold_up_a_crawl(store: SQLiteStore, file: Path) -> None:
     """Between two rows that somebody looks at, the crawl saves."""
     store.apply(Batch("a", [row(n) for n in range(1200)]))

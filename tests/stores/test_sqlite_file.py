@@ -288,7 +288,7 @@ def test_refuses_more_sessions_than_it_reads(
     """A file with more sessions than the limit is refused with both numbers."""
     file = tmp_path / "sessions.sqlite"
     use(file)
-    monkeypatch.setattr("scrapy_session_filter.stores.sqlite.MAX_SESSIONS", 1)
+    monkeypatch.setattr("scrapy_session_filter.stores.sqlite_start.MAX_SESSIONS", 1)
     with pytest.raises(StoreError, match="holds 2 sessions, at most 1"):
         SQLiteStore(file).open()
 

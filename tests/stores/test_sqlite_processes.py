@@ -6,34 +6,26 @@ import os
 import random
 import signal
 import time
-from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
 
 from scrapy_session_filter.exceptions import StoreError
-from scrapy_session_filter.stores.base import CLAIM_SECONDS, Batch
+from scrapy_session_filter.stores.base import Batch
 from scrapy_session_filter.stores.sqlite import SQLiteStore
+from tests.stores.churn import SPEED, check_counts, fill
 from tests.stores.places import SITE, exits, row
-from tests.stores.processes import Reader, Worker
+from tests.stores.processes import Worker
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-SPEED = CLAIM_SECONDS  # at this speed of the clock a claim holds for one second
 YEAR = 365 * 86400.0
 
 
 @pytest.fixture
 def file(directory: Path) -> Path:
     return directory / "sessions.sqlite"
-
-
-def fill(file: Path, number: int) -> None:
-    store = SQLiteStore(file)
-    store.open()
-    store.apply(Batch("fill", [row(n, uses=0) for n in range(number)]))
-    store.close()
 
 
 def kill_while_saving(file: Path, rounds: int, caplog: pytest.LogCaptureFixture) -> None:
@@ -73,7 +65,7 @@ def test_killed_while_saving_often(file: Path, caplog: pytest.LogCaptureFixture)
 
 def test_a_killed_owners_claims_are_free_at_once(file: Path) -> None:
     """The kernel frees a dead owner's lock, so nobody waits for its claims to run out."""
-    fill(file, 4)
+    fill(f"sqlite:{file}", 4)
     store = SQLiteStore(file)
     store.open()
     with Worker("serve", f"sqlite:{file}") as worker:
@@ -87,7 +79,7 @@ def test_a_killed_owners_claims_are_free_at_once(file: Path) -> None:
 
 def test_a_stopped_owner_keeps_its_claims_for_their_time(file: Path) -> None:
     """A frozen process lives; its claims run out, and its late changes are refused."""
-    fill(file, 2)
+    fill(f"sqlite:{file}", 2)
     with Worker("serve", f"sqlite:{file}", speed=SPEED) as worker:
         assert worker.read() == "open"
         start = time.monotonic()
@@ -113,7 +105,7 @@ def test_a_stopped_owner_keeps_its_claims_for_their_time(file: Path) -> None:
 
 def test_a_second_process_gets_its_share(file: Path) -> None:
     """What the first gives back when it sees the want, the second has on its next question."""
-    fill(file, 10)
+    fill(f"sqlite:{file}", 10)
     with Worker("serve", f"sqlite:{file}") as first, Worker("serve", f"sqlite:{file}") as second:
         assert (first.read(), second.read()) == ("open", "open")
         mine = first.call("claim", SITE, [])["exits"]
@@ -126,7 +118,7 @@ def test_a_second_process_gets_its_share(file: Path) -> None:
 
 def test_wall_clocks_do_not_matter(file: Path) -> None:
     """Processes whose clocks differ by years respect each other's claims."""
-    fill(file, 2)
+    fill(f"sqlite:{file}", 2)
     uri = f"sqlite:{file}"
     with Worker("serve", uri, skew=YEAR) as ahead, Worker("serve", uri, skew=-50 * YEAR) as behind:
         assert (ahead.read(), behind.read()) == ("open", "open")
@@ -139,63 +131,13 @@ def test_wall_clocks_do_not_matter(file: Path) -> None:
 @pytest.mark.parametrize("processes", [2, 4])
 def test_counters_are_exact(file: Path, processes: int) -> None:
     """Through kills and freezes no count is lost or doubled, so no session had two users."""
-    churn(file, processes, seconds=4.0)
+    check_counts(f"sqlite:{file}", processes, seconds=4.0)
 
 
 @pytest.mark.soak
 def test_counters_are_exact_for_a_minute(file: Path) -> None:
     """Through a minute of kills and freezes of four processes no count is lost or doubled."""
-    churn(file, 4, seconds=60.0)
-
-
-def churn(file: Path, processes: int, seconds: float) -> None:
-    fill(file, 12)
-    rng = random.Random(processes)
-    readers: list[Reader] = []
-
-    def begin() -> Reader:
-        worker = Worker("churn", f"sqlite:{file}", speed=SPEED, seed=len(readers))
-        readers.append(Reader(worker))
-        return readers[-1]
-
-    running = [begin() for _ in range(processes)]
-    end = time.monotonic() + seconds
-    try:
-        while time.monotonic() < end:
-            time.sleep(0.3)
-            victim = rng.randrange(processes)
-            if rng.random() < 0.5:
-                running[victim].worker.kill()
-                running[victim] = begin()
-            else:
-                running[victim].worker.signal(signal.SIGSTOP)
-                time.sleep(1.3)  # longer than a claim holds
-                running[victim].worker.signal(signal.SIGCONT)
-    finally:
-        for reader in readers:
-            reader.worker.kill()
-            reader.join()
-            reader.worker.__exit__()
-    check_counts(file, readers)
-
-
-def check_counts(file: Path, readers: list[Reader]) -> None:
-    saved: Counter[str] = Counter()
-    unknown: Counter[str] = Counter()  # cut off between the save and its acknowledgement
-    for reader in readers:
-        events = [said for said in reader.said if said[0] != "failed"]
-        saved.update(id_ for event, id_ in events if event == "saved")
-        if events and events[-1][0] == "tried":
-            unknown[events[-1][1]] += 1
-    store = SQLiteStore(file)
-    store.open()
-    rows = store.claim(SITE, []).rows
-    store.close()
-    assert len(rows) == 12
-    assert sum(saved.values()) > 50
-    for found in rows:
-        least = saved[found["id"]]
-        assert least <= found["uses"] <= least + unknown[found["id"]]
+    check_counts(f"sqlite:{file}", 4, seconds=60.0)
 
 
 def test_two_crawls_of_one_process_are_two_owners(file: Path) -> None:

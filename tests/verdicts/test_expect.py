@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import gzip
 from typing import Any
 
 import pytest
+from scrapy.http import Response
 
 from scrapy_session_filter.exceptions import ConfigurationError
 from scrapy_session_filter.verdict import Kind, Strength
 from scrapy_session_filter.verdicts import Answer, Judge
+from scrapy_session_filter.verdicts.decoding import DECODED_LIMIT
 
 from .pages import html
 
@@ -61,6 +64,16 @@ def test_known_block_is_named() -> None:
     """A challenge keeps its vendor, though the expected is missing too."""
     page = html("<p>Wait</p>", "Just a moment...")
     assert verdict("https://shop.example/item/7", page).vendor == "cloudflare"
+
+
+def test_beginning_of_a_long_body() -> None:
+    """What may stand in the part that was not decoded is not missing."""
+    body = gzip.compress(b"<ul><li></li>" + b"." * DECODED_LIMIT + b"</ul>")
+    response = Response(
+        "https://shop.example/list", headers={"Content-Encoding": "gzip"}, body=body
+    )
+    assert JUDGE.response(response).reason == "ok"
+    assert JUDGE.response(response, body=gzip.decompress(body)).reason == "as-expected"
 
 
 def test_requested_url() -> None:

@@ -9,6 +9,7 @@ import pytest
 from scrapy import Request
 from scrapy.http import HtmlResponse, Response
 
+from benchmarks import detect
 from scrapy_session_filter import judge as public_judge
 from scrapy_session_filter.exceptions import ConfigurationError
 from scrapy_session_filter.verdict import OK, Kind, Strength, Verdict
@@ -100,6 +101,22 @@ def test_rules_of_ones_own() -> None:
     assert Judge(extra_rules=[token]).answer(answer(page)).vendor == "shop"
 
 
+@pytest.mark.parametrize(
+    ("rules", "text"),
+    [
+        ({"disabled_rules": ["cf-titel"]}, "SESSION_FILTER_DISABLED_RULES.*cf-title"),
+        ({"disabled_rules": ["qqqq"]}, "SESSION_FILTER_DISABLED_RULES.*names of built-in rules"),
+        ({"extra_rules": [("x", "y")]}, "SESSION_FILTER_EXTRA_RULES.*Rule"),
+        ({"extra_rules": [Rule("a", None, RATE, Where.TEXT, "", "me")]}, "with a literal"),
+        ({"extra_rules": [Rule("a", None, RATE, Where.STATUS, "4xx", "me")]}, "its digits"),
+    ],
+)
+def test_bad_rules(rules: dict[str, Any], text: str) -> None:
+    """A rule name that does not exist, or a rule that is none, is refused."""
+    with pytest.raises(ConfigurationError, match=text):
+        Judge(**rules)
+
+
 def test_detectors_of_ones_own() -> None:
     """Functions, instances and classes are asked in order; the first verdict decides."""
     config = DetectorConfig(Judge().book)
@@ -175,6 +192,13 @@ def test_verdict_travels() -> None:
     assert fields["kind"] == "BLOCKED"
     assert fields["retry_after"] == 5.0
     assert len(fields["evidence"]) <= 80
+
+
+def test_as_pages_are_scored() -> None:
+    """The form in which page collections are scored gives the judge's own verdict."""
+    assert detect.classify(200, {}, CHALLENGE, "https://x.example") == ("BLOCKED", "cloudflare")
+    assert detect.is_block(429, {"retry-after": "5"}, b"", "")
+    assert not detect.is_block(404, {}, b"", "")
 
 
 def test_crawl_of_half_404s_and_logins() -> None:

@@ -56,6 +56,14 @@ def test_a_session_that_was_good() -> None:
     assert see(normal, "s1", 50, item(50)).kind is Kind.OK
 
 
+def test_nothing_instead() -> None:
+    """An empty answer for every URL is found like any other page."""
+    normal = Normal()
+    for number in range(6):
+        see(normal, "good", number, item(number))
+    assert [see(normal, "bad", n, b"").kind for n in range(3)][-1] is Kind.BLOCKED
+
+
 def test_known_after_two_sessions() -> None:
     """What two sessions got for everything is known at first sight by the third."""
     normal = Normal()
@@ -97,7 +105,7 @@ def test_one_url_again_and_again() -> None:
 
 
 def test_evidence_stands() -> None:
-    """A strong OK, a block, another status, a long or an empty page stay what they are."""
+    """A strong OK, a block, another status, a long or an unread page stay what they are."""
     normal = Normal()
     for number in range(6):
         see(normal, "good", number, item(number))
@@ -108,7 +116,10 @@ def test_evidence_stands() -> None:
         assert see(normal, "a", n, instead(n), strong) is strong
         assert see(normal, "b", n, instead(n), blocked) is blocked
         assert see(normal, "c", n, long) is OK
-        assert see(normal, "d", n, b"") is OK
+        posted = Answer(200, {}, instead(n), f"https://shop.example/{n}", method="POST")
+        assert normal.reconsider("shop.example", "d", posted, OK) is OK
+        unread = Answer(200, {}, None, f"https://shop.example/{n}")
+        assert normal.reconsider("shop.example", "f", unread, OK) is OK
         missing = Answer(404, {}, instead(n), f"https://shop.example/{n}")
         assert normal.reconsider("shop.example", "e", missing, OK) is OK
 

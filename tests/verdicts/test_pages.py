@@ -162,6 +162,13 @@ def test_marker_in_utf_16() -> None:
     assert JUDGE.answer(answer(page)).kind is Kind.BLOCKED
 
 
+def test_behind_styles() -> None:
+    """A refusal that hides behind very much style is found with its vendor."""
+    body = "<p>You've been blocked by network security.</p>" + "<p>x</p>" * 2000
+    page = html(body, head=f"<style>{'a{b:c}' * 12_000}</style>")
+    assert JUDGE.answer(answer(page, 403)).vendor == "reddit"
+
+
 def test_picture() -> None:
     """Markers are not looked for in pictures, whatever their bytes."""
     page = answer(CF_CHALLENGE, content_type="image/png")

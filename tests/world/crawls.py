@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from loopback.suffixes import local_suffix_list
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -181,6 +183,7 @@ class Crawler:
 def _environment(folder: Path, more: Mapping[str, str]) -> dict[str, str]:
     """Return the environment without proxies, and with the code under test importable."""
     kept = {k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy")}
+    kept.update(local_suffix_list(ROOT / ".scrapy" / "suffix-list"))
     path = [str(folder), str(ROOT), str(ROOT / "example_project")]
     if "PYTHONPATH" in kept:
         path.append(kept["PYTHONPATH"])

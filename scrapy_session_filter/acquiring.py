@@ -1,0 +1,90 @@
+"""Getting a lease for a request: at once, after a wait within bounds, or not now."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+from scrapy_session_filter.exceptions import SessionFilterSessionGone
+from scrapy_session_filter.refusals import IgnoredSessionGone
+from scrapy_session_filter.tracking import OPTIONAL, PIN
+
+if TYPE_CHECKING:
+    from scrapy import Request
+
+    from scrapy_session_filter.extension import SessionFilterExtension
+    from scrapy_session_filter.pool import SessionPool
+    from scrapy_session_filter.session import Lease
+    from scrapy_session_filter.tracking import Track
+
+BRIEF = 0.25
+"""Seconds a request is held when too many wait already: a scheduler that would hand it out again at
+once must not spin."""
+
+
+class Acquirer:
+    """Acquires leases for the requests of a crawl."""
+
+    def __init__(self, extension: SessionFilterExtension) -> None:
+        self._extension = extension
+        self._settings = extension.settings
+
+    async def acquire(self, request: Request, track: Track, pool: SessionPool) -> Lease | None:
+        """Return a lease, or None where the request has to go back to the scheduler."""
+        pin = request.meta.get(PIN)
+        track.pinned = pin is not None
+        try:
+            got = (
+                pool.try_acquire(attempt=track.attempts, avoid=track.avoid)
+                if pin is None
+                else pool.acquire_pinned(str(pin), attempt=track.attempts)
+            )
+            if not isinstance(got, float):
+                return got
+            if self._extension.closing:
+                return None
+            self._extension.count("waits")
+            if pin is not None:
+                self._check_patience(str(pin), track, pool)
+            return await self._wait(request, track, pool, None if pin is None else str(pin))
+        except SessionFilterSessionGone as gone:
+            if request.meta.get(OPTIONAL):
+                del request.meta[PIN]
+                return await self.acquire(request, track, pool)
+            self._extension.count("sessions_gone")
+            raise IgnoredSessionGone(gone.session_id, gone.site) from None
+
+    def _check_patience(self, pin: str, track: Track, pool: SessionPool) -> None:
+        now = time.time()  # a pin may wait in the scheduler's queue over a restart
+        if track.asked is None:
+            track.asked = now
+        elif 0 < self._settings.exhausted_timeout < now - track.asked:
+            raise SessionFilterSessionGone(pin, pool.site)
+
+    async def _wait(
+        self, request: Request, track: Track, pool: SessionPool, pin: str | None
+    ) -> Lease | None:
+        """Wait up to ``WAIT_TIMEOUT``; where no scheduler stands behind it, until there is a lease."""
+        extension = self._extension
+        if extension.waiting >= extension.most_waiting and not track.inline:
+            if pin is None or not extension.parks_pins:
+                await asyncio.sleep(min(BRIEF, self._settings.wait_timeout))
+            return None
+        extension.waiting += 1
+        try:
+            while True:
+                lease = await pool.acquire(
+                    timeout=self._settings.wait_timeout,
+                    attempt=track.attempts,
+                    avoid=track.avoid,
+                    pin=pin,
+                )
+                if lease is not None:
+                    return lease
+                if track.avoid and pool.is_hopeless(track.avoid):
+                    track.avoid = []  # it has failed on all there are: else it would wait for ever
+                if not track.inline or extension.closing or pool.given_up:
+                    return None
+        finally:
+            extension.waiting -= 1

@@ -1,0 +1,40 @@
+"""Which requests go without a session, and which must not go out at all."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from scrapy.utils.httpobj import urlparse_cached
+
+from scrapy_session_filter.tracking import OPT_OUT, PIN
+
+if TYPE_CHECKING:
+    from scrapy import Request
+
+
+def goes_without(request: Request) -> str | None:
+    """Return why a request goes its own way, as the name of a stat; None if it gets a session."""
+    if request.meta.get(OPT_OUT) is False:
+        return "opted_out"
+    if request.meta.get("proxy"):
+        return "own_proxy"
+    return "data_urls" if urlparse_cached(request).scheme == "data" else None
+
+
+def refusal(request: Request) -> str | None:
+    """Return why a request cannot carry a session, so that it never goes out without; else None."""
+    meta = request.meta
+    scheme = urlparse_cached(request).scheme
+    if scheme not in ("http", "https"):
+        what = f"{scheme}: requests ignore proxies"
+    elif "proxy" in meta:
+        what = 'its meta "proxy" is empty, so it would go out directly'
+    elif meta.get("cookiejar") is not None:
+        what = f'it brings its own "cookiejar"; to stay with a visitor pass meta "{PIN}"'
+    elif meta.get("playwright_context") is not None:
+        what = 'it brings its own "playwright_context"'
+    elif meta.get("playwright"):
+        what = "scrapy-playwright ignores the session's proxy"
+    else:
+        return None
+    return f'{request} was refused: {what}. Without a session, pass meta "{OPT_OUT}": False'

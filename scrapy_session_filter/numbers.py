@@ -1,0 +1,81 @@
+"""What is counted for the crawl's stats, and the line that sums it up."""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+from typing import TYPE_CHECKING
+
+from scrapy_session_filter.verdict import Kind
+
+if TYPE_CHECKING:
+    from scrapy.statscollectors import StatsCollector
+
+    from scrapy_session_filter.pools import SitePools
+    from scrapy_session_filter.verdict import Verdict
+
+logger = logging.getLogger("scrapy_session_filter")
+
+PREFIX = "session_filter/"
+MOST_REASONS = 100
+"""Reasons counted by name; a site could otherwise make ever new ones."""
+
+
+class Numbers:
+    """Counts events by name; Scrapy's stats get them at `flush`, as they are dear to reach."""
+
+    def __init__(self) -> None:
+        self._counts: dict[str, int] = {}
+        self._reasons: set[str] = set()
+
+    def count(self, name: str) -> None:
+        """Count an event."""
+        self._counts[name] = self._counts.get(name, 0) + 1
+
+    def count_verdict(self, verdict: Verdict) -> None:
+        """Count a verdict by kind, and what was not a page by vendor and reason, up to a bound."""
+        self.count(f"verdicts/{verdict.kind}")
+        if verdict.kind is Kind.OK:
+            return
+        name = f"{verdict.vendor or 'unnamed'}/{verdict.reason}"
+        if name not in self._reasons:
+            if len(self._reasons) >= MOST_REASONS:
+                name = "other"
+            self._reasons.add(name)
+        self.count(f"{'blocked' if verdict.kind is Kind.BLOCKED else 'reasons'}/{name}")
+
+    def flush(self, stats: StatsCollector) -> None:
+        """Add what was counted since the last time to the crawl's stats."""
+        for name, number in self._counts.items():
+            stats.inc_value(PREFIX + name, number)
+        self._counts.clear()
+
+    def sum_up(self, stats: StatsCollector, pools: SitePools) -> None:
+        """Set the final numbers, and say in one line how the crawl went."""
+        self.flush(stats)
+        resting = sum(pool.roster.resting for pool in pools)
+        live = sum(len(pool.sessions) for pool in pools) - resting
+        for name, value in (
+            ("sessions/live", live),
+            ("sessions/resting", resting),
+            ("sessions/restored", pools.restored.kept),
+            ("in_flight", sum(pool.in_flight for pool in pools)),
+        ):
+            stats.set_value(PREFIX + name, value)
+        for pool in pools:
+            logger.debug("%s", pool.explain())
+        get = partial(stats.get_value, default=0)
+        logger.info(
+            "%d pages with %d requests: %d blocked, %d throttled, %d proxy errors, %d given up; "
+            "%d sessions live, %d resting, %d retired, %d restored",
+            get(PREFIX + "verdicts/OK"),
+            get(PREFIX + "requests"),
+            get(PREFIX + "verdicts/BLOCKED"),
+            get(PREFIX + "verdicts/THROTTLED"),
+            get(PREFIX + "verdicts/PROXY_ERROR"),
+            get(PREFIX + "gave_up"),
+            live,
+            resting,
+            get(PREFIX + "sessions/retired"),
+            pools.restored.kept,
+        )

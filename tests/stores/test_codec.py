@@ -1,0 +1,104 @@
+"""Rows as bytes: whatever comes in, what comes out is equal, or an error of ours."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scrapy_session_filter.exceptions import InvalidRow
+from scrapy_session_filter.stores.codec import (
+    checksum,
+    decode,
+    decode_all,
+    decode_own,
+    encode,
+    is_intact,
+    row_key,
+)
+
+LIMIT = 4096
+
+texts = st.text(max_size=20)
+scalars = st.none() | st.booleans() | st.integers() | st.floats() | texts
+values = st.recursive(
+    scalars, lambda inner: st.lists(inner) | st.dictionaries(texts, inner), max_leaves=6
+)
+objects = st.dictionaries(texts, values, max_size=4)
+
+
+@given(objects)
+def test_comes_back_equal(value: dict[str, Any]) -> None:
+    """What can be written is read back equal, by either reader, and stays below the limit."""
+    try:
+        data = encode(value, LIMIT)
+    except InvalidRow:
+        return
+    assert len(data) <= LIMIT
+    assert decode(data, LIMIT) == decode_own(data, LIMIT) == value
+    assert list(decode_all([data, data], LIMIT)) == [value, value]
+
+
+@given(st.binary(max_size=200) | st.text().map(str.encode) | values.map(json.dumps).map(str.encode))
+def test_reads_anything(data: bytes) -> None:
+    """Bytes of any kind are read or refused with an error of ours."""
+    for read in (decode, decode_own):
+        with suppress(InvalidRow):
+            assert isinstance(read(data, LIMIT), dict)
+    assert len(list(decode_all([data, b"{}"], LIMIT))) in (1, 2)
+
+
+@given(values)
+def test_looks_for_keys_in_anything(value: Any) -> None:
+    """A row without usable keys is refused with an error of ours."""
+    for row in ({"site": value, "id": "x", "exit": "y"}, {"id": value}, {}):
+        with suppress(InvalidRow):
+            assert row_key(row) == (value, "x", "y")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'{"a":1,"a":2}',
+        b'{"a":{"b":1,"b":1}}',
+        b'{"a":NaN}',
+        b'{"a":-Infinity}',
+        b'{"a":1e999}',
+        b'{"a":' * 50_000,
+        b'{"a":' + b"9" * 4000 + b"9" * 1000 + b"}",
+        b'{"a":1}x',
+        b' {"a":1}',
+        b"\xff",
+        b"[{}]",
+        b"",
+    ],
+    ids=range(12),
+)
+def test_refuses_ambiguous_json(data: bytes) -> None:
+    """What parsers read differently, or choke on, is refused."""
+    with pytest.raises(InvalidRow):
+        decode(data, 10**6)
+
+
+@given(st.binary(max_size=300), st.integers(min_value=0), st.integers(0, 7))
+def test_one_bit_is_noticed(data: bytes, place: int, bit: int) -> None:
+    """A checksum holds for what was written and for no other bytes, keys or table."""
+    sum_ = checksum("sessions", ("site", "id"), data)
+    assert is_intact(sum_, "sessions", ("site", "id"), data)
+    assert not is_intact(sum_, "states", ("site", "id"), data)
+    assert not is_intact(sum_, "sessions", ("sit", "eid"), data)
+    if data:
+        changed = bytearray(data)
+        changed[place % len(data)] ^= 1 << bit
+        assert not is_intact(sum_, "sessions", ("site", "id"), bytes(changed))
+
+
+@pytest.mark.parametrize("value", [None, 5, "text", 1.5])
+def test_another_type_is_not_intact(value: Any) -> None:
+    """A value whose type was changed by damage does not raise, it is not intact."""
+    assert not is_intact(value, "sessions", ("a",), b"")
+    assert not is_intact(b"12345678", "sessions", (value, 5), value)  # type: ignore[arg-type]
