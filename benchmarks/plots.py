@@ -8,7 +8,7 @@ import matplotlib as mpl
 
 from benchmarks.arena import Run
 from benchmarks.arena_oracle import OracleNoLatency
-from benchmarks.worlds import Cfg
+from benchmarks.worlds import RATE_LIMITED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,19 +18,6 @@ if TYPE_CHECKING:
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt
-
-RATE_LIMITED = Cfg(
-    "80 good of 200, 20 per 10 s",
-    pages=4000,
-    n=200,
-    prebanned=0.6,
-    r=(20, 20),
-    window=10,
-    ban=(10, 10),
-    extend=True,
-    latency=0.2,
-)
-"""The crawl whose pages are drawn over time; a request sent during a ban starts it again."""
 
 
 def draw(table: Table, policies: dict[str, Callable[..., Any]], folder: Path) -> None:
@@ -79,7 +66,7 @@ def _pages(policies: dict[str, Callable[..., Any]], path: Path) -> None:
             linewidth=3 if name == "product" else 1.2,
             color="crimson" if name == "product" else None,
         )
-    axes.set_xlim(0, 200)
+    axes.set_xlim(0, 60)
     axes.set_xlabel("seconds")
     axes.set_ylabel("pages fetched of 4,000")
     axes.set_title("200 proxies of which 80 work, 20 requests per 10 s and address", fontsize=10)

@@ -299,6 +299,22 @@ def scenarios() -> list[Cfg]:
     ]
 
 
+RATE_LIMITED = Cfg(
+    "80 good of 200, 20 per 10 s",
+    pages=4000,
+    n=200,
+    prebanned=0.6,
+    r=(20, 20),
+    window=10,
+    ban=(10, 10),
+    extend=True,
+    latency=0.1,
+    block_latency=0.02,
+)
+"""The crawl whose pages are drawn over time: it could ask for twice what the limits allow, and a
+request sent during a ban starts it again."""
+
+
 def random_world(i: int) -> Cfg:  # noqa: C901, PLR0912 - a list of independent draws
     """Return world ``i`` of a wide family: pools, limits, windows, bans and outages at random."""
     g = random.Random(90000 + i)
