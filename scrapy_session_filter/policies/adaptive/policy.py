@@ -216,6 +216,10 @@ class AdaptivePolicy(Policy):
     def _nobodys_fault(self, record: Record, pick: Pick, outcome: Outcome) -> Reaction:
         reaction = self.cost(record.session, outcome) if not outcome.site_down else KEEP
         if pick.how is not How.WORKING and not record.working:
+            if outcome.verdict.kind is not Kind.SITE_ERROR:
+                # the odds must fall, else a pool that is banned as a whole looks like a dead site
+                # for ever: what fails as predicted is no outage
+                self._learn_odds(record, pick, ok=False)
             self._put_back(record)
             return Reaction(rest=max(reaction.rest, self.ladder.rest(record.rung)))
         return reaction
