@@ -44,19 +44,9 @@ class Budget:
         """Take in what scarcity has cost."""
         self.tokens = min(self.tokens + tokens, self._most)
 
-    def spend(self) -> None:
-        """Pay for an exploration; where nothing works it is made on credit, up to the same bound."""
-        self.tokens = max(self.tokens - 1.0, -self._most)
-
     def pays(self, chance: float) -> bool:
-        """Return whether an exploration of this chance is expected to yield enough pages.
-
-        Where the budget is full, any does: odds that are never tried again are never learnt again.
-        """
-        return (
-            self.tokens >= self._most - 1.0
-            or chance * (self.pages / (self.stints + 1) + 1.0) >= WORTH
-        )
+        """Return whether an exploration of this chance is expected to yield enough pages."""
+        return chance * (self.pages / (self.stints + 1) + 1.0) >= WORTH
 
     def went_out(self, now: float) -> None:
         """Note that a working session was blocked."""

@@ -123,7 +123,7 @@ class AdaptivePolicy(Policy):
         promising = choice.record is not None and NEWNESS * best > choice.value
         if not (budget.tokens >= 1 or promising or not sessions):
             return None
-        budget.spend()
+        budget.tokens -= 1.0
         if probe is None or fresh >= chance:
             group = self.fresh.choose(self.context.free_groups())
             return Decision.new("new", group, Pick(How.FRESH))
