@@ -1,0 +1,1 @@
+"""What the policies are measured with; see `benchmarks.run_arena`."""

@@ -52,7 +52,7 @@ class SampleSet(Generic[T]):
         if place is None:
             return
         last = self._members.pop()
-        if last is not member:
+        if place < len(self._members):  # it was not the last itself
             self._members[place] = last
             self._places[last] = place
 

@@ -14,6 +14,7 @@ from scrapy_session_filter.policies.base import (
 
 #: Import paths of the policies that ``SESSION_FILTER_POLICY`` knows by name.
 POLICIES = {
+    "adaptive": "scrapy_session_filter.policies.adaptive.AdaptivePolicy",
     "classic": "scrapy_session_filter.policies.classic.ClassicPolicy",
     "random": "scrapy_session_filter.policies.simple.RandomPolicy",
     "round-robin": "scrapy_session_filter.policies.simple.RoundRobinPolicy",

@@ -14,7 +14,8 @@ def fail(health: SiteHealth, times: int, *, predicted: float = 0.95, now: float 
 
 def sent_into(health: SiteHealth, seconds: float, concurrency: int) -> int:
     """Send as fast as the gate allows into a dead site that answers after half a second."""
-    sent, answers, now = 0, [], 0.0
+    sent, now = 0, 0.0
+    answers: list[float] = []
     while now < seconds:
         while answers and answers[0] <= now:
             answers.pop(0)

@@ -1,0 +1,90 @@
+"""What exploring may cost, and what a ban costs.
+
+Exploration is paid with losses that scarcity has already caused: every wait, and the risk and
+crowding of every pick, earn tokens (failed requests); an exploration costs one and returns it, all
+but a little, if it succeeds. As in ski rental, that costs about twice the best fixed size of the
+pool at most. There is no share of exploration to set: the pool grows until growing no longer pays.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from scrapy_session_filter.policies.adaptive.saved import count, number
+
+CROWDING = 0.05
+"""Tokens for each request already in flight on the picked session: it slows them down."""
+COSTLIEST = 20.0
+"""Most failed requests that replacing a session is taken to cost."""
+FULL = 2.0
+"""The budget's bound, in tokens per concurrent request."""
+FIRST_OUTAGE = 120.0
+"""Seconds that a ban is assumed to last before one was seen to end."""
+WORTH = 0.2
+"""Pages that an exploration must be expected to yield; bans then cost more than they find."""
+
+
+class Budget:
+    """The tokens of one site, and how long its bans last.
+
+    ``concurrency``: the crawl's requests at once.
+    """
+
+    def __init__(self, concurrency: int) -> None:
+        self.tokens = 1.0
+        self._most = FULL * concurrency
+        self.pages = 0  #: fetched so far
+        self.stints = 0  #: how often a session came to work
+        self._out = 0  # sessions that worked and are blocked now
+        self._out_at = 0.0
+        self._out_total = 0.0  # session-seconds
+        self._back = 0  # how many came back
+
+    def earn(self, tokens: float) -> None:
+        """Take in what scarcity has cost."""
+        self.tokens = min(self.tokens + tokens, self._most)
+
+    def pays(self, chance: float) -> bool:
+        """Return whether an exploration of this chance is expected to yield enough pages."""
+        return chance * (self.pages / (self.stints + 1) + 1.0) >= WORTH
+
+    def went_out(self, now: float) -> None:
+        """Note that a working session was blocked."""
+        self._count_out(now, 1)
+
+    def came_back(self, now: float, lasted: bool) -> None:
+        """Note that it works again; ``lasted`` is false for a block that was gone at once."""
+        self._count_out(now, -1)
+        self._back += lasted
+
+    @property
+    def outage(self) -> float:
+        """Return how many seconds a ban lasts, by what was seen so far."""
+        return (self._out_total + FIRST_OUTAGE) / (self._back + 1.0)
+
+    def _count_out(self, now: float, change: int) -> None:
+        self._out_total += self._out * max(0.0, now - self._out_at)
+        self._out_at = now
+        self._out = max(0, self._out + change)
+
+    def dump(self) -> dict[str, float]:
+        """Return what a restart should know, as plain JSON."""
+        return {
+            "tokens": round(self.tokens, 3),
+            "pages": self.pages,
+            "stints": self.stints,
+            "out": round(self._out_total, 1),
+            "back": self._back,
+        }
+
+    def load(self, state: Any) -> None:
+        """Take back a `dump`; what does not fit is ignored."""
+        if not isinstance(state, dict):
+            return
+        tokens = number(state.get("tokens"), -1e6, self._most)
+        pages, stints, back = (count(state.get(name)) for name in ("pages", "stints", "back"))
+        out = number(state.get("out"), 0.0, 1e15)
+        if tokens is None or pages is None or stints is None or back is None or out is None:
+            return
+        self.tokens, self.pages, self.stints = tokens, pages, stints
+        self._out_total, self._back = out, back

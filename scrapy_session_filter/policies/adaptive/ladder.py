@@ -1,0 +1,120 @@
+"""How long a blocked session rests, and when it is worth trying again.
+
+A session that is blocked rests 2 s; each probe that fails doubles it. For each rung of this ladder,
+and apart for sessions that ever worked, the share of probes that succeed is learnt: so permanent
+bans cost a few probes per rung for the whole site, bans of 5 min are found at the right rung, and
+soft blocks are back at once. A rested session that is not worth a probe climbs by time alone.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from scrapy_session_filter.policies.adaptive.saved import odds
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from scrapy_session_filter.policies.adaptive.record import Record
+
+FIRST_REST, FACTOR, RUNGS = 2.0, 2.0, 13
+"""Seconds on the lowest rung, and from rung to rung; the highest is 2.3 h. Factor 4 costs .01."""
+FORGET = 0.97
+"""Weight of older probes at each new one."""
+
+
+class Ladder:
+    """The sessions that have rested, by rung, and the odds of each rung."""
+
+    def __init__(self) -> None:
+        self._queues: list[list[deque[Record]]] = [
+            [deque() for _ in range(RUNGS)] for _ in (False, True)
+        ]
+        self._odds = [[[0.5, 1.0] for _ in range(RUNGS)] for _ in (False, True)]
+        self.waiting = 0
+
+    @staticmethod
+    def rest(rung: int) -> float:
+        """Return the seconds of rest on a rung."""
+        return FIRST_REST * FACTOR**rung
+
+    def add(self, record: Record) -> None:
+        """Take in a session that has rested."""
+        self.remove(record)
+        record.queue = self._queues[record.worked][record.rung]
+        record.queue.append(record)
+        self.waiting += 1
+
+    def remove(self, record: Record) -> None:
+        """Let go of a session; its place in the queue is cleared when it comes up."""
+        if record.queue is not None:
+            record.queue = None
+            self.waiting -= 1
+
+    def best(self, now: float, avoid: Collection[str]) -> tuple[Record | None, float]:
+        """Return the session whose probe is most likely to succeed, and the chance; it stays."""
+        best: Record | None = None
+        chance = 0.0
+        if not self.waiting:
+            return best, chance
+        for worked in (True, False):
+            for rung in range(RUNGS):
+                first = self._first(worked, rung, now)
+                if first is None or self.chance(worked, rung) <= chance:
+                    continue
+                if avoid and first.session.id in avoid:
+                    self._queues[worked][rung].rotate(-1)
+                else:
+                    best, chance = first, self.chance(worked, rung)
+        return best, chance
+
+    def _first(self, worked: bool, rung: int, now: float) -> Record | None:
+        """Return the first of a queue; one that has rested enough for the next rung climbs."""
+        queue = self._queues[worked][rung]
+        while queue and queue[0].queue is not queue:
+            queue.popleft()
+        if not queue:
+            return None
+        first = queue[0]
+        if rung + 1 < RUNGS and now - first.failed > self.rest(rung + 1):
+            queue.popleft()
+            first.rung = rung + 1
+            self.add(first)
+            return None
+        return first
+
+    def chance(self, worked: bool, rung: int) -> float:
+        """Return the learnt chance that a probe from this rung succeeds."""
+        good, bad = self._odds[worked][rung]
+        return good / (good + bad) if good > 0 else 0.0
+
+    def learn(self, worked: bool, rung: int, ok: bool) -> None:
+        """Take in the answer to a probe."""
+        counts = self._odds[worked][rung]
+        counts[0] *= FORGET
+        counts[1] *= FORGET
+        counts[not ok] += 1.0
+
+    def dump(self) -> list[list[list[float]]]:
+        """Return the learnt odds as plain JSON."""
+        return [[[round(value, 3) for value in pair] for pair in rungs] for rungs in self._odds]
+
+    def load(self, state: Any) -> None:
+        """Take back a `dump`; what does not fit is ignored."""
+        if not isinstance(state, list) or len(state) != 2:
+            return
+        for rungs, saved in zip(self._odds, state, strict=True):
+            if isinstance(saved, list) and len(saved) == RUNGS:
+                rungs[:] = [odds(value) or old for value, old in zip(saved, rungs, strict=True)]
+
+    def explain(self) -> str:
+        """Say after how long a rest sessions come back; empty where no probe ever succeeded."""
+        chances = [self.chance(True, rung) for rung in range(RUNGS)]
+        best = max(range(RUNGS), key=chances.__getitem__)
+        if chances[best] <= 0.35:
+            return ""
+        return (
+            f"A blocked session is best tried again after {self.rest(best):.0f} s "
+            f"({100 * chances[best]:.0f} % work then)."
+        )

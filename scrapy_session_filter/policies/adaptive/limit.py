@@ -1,0 +1,218 @@
+"""How hard one session of this site may be used.
+
+`Limit.cap` is the intensity that no pick should exceed, on the scale `Limit.scale`; infinite until
+there is evidence that blocks depend on intensity. A block there lowers it, time without raises it:
+quickly where nothing was met, ever more slowly near an edge that was met again and again.
+
+Whether or not a limit is known, only a few requests at once (scouts) go beyond the intensity known
+to be safe, so that not all sessions of a small list run into a limit together.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from scrapy_session_filter.policies.adaptive.hazard import HazardTable
+from scrapy_session_filter.policies.adaptive.intensity import USUAL, WINDOWS, level_of
+from scrapy_session_filter.policies.adaptive.saved import count, number
+
+if TYPE_CHECKING:
+    from scrapy_session_filter.policies.adaptive.intensity import Levels
+
+EVIDENCE, KEEP_EVIDENCE = 6.0, 3.0
+"""Nats: from where on blocks are said to depend on intensity, and down to where it stays said. 4
+instead of 6 costs .005 on average: exogenous bans are then taken for limits."""
+USUAL_BONUS, STAY_BONUS, HINT_BONUS = 1.0, 5.0, 3.0
+"""Nats in favour of one minute, of the scale in use, and of the one that a Retry-After names."""
+BELOW = 0.85
+"""The cap after a block, relative to the intensity that was blocked."""
+SCOUTS = 4
+"""Requests at once beyond the safe intensity; one in eight sessions, where a list is used up."""
+FIRST_SAFE = 4.0
+"""Uses per window that are taken for safe at first."""
+SAFE_STEP, SAFE_HITS = 1.25, 3
+"""So many successes near the safe intensity raise it by this factor."""
+SHORTEST_STEP, LONGEST_STEP = 5.0, 60.0
+"""Seconds between two raises of the cap: the shorter at first, doubled each time that the same edge
+is met, up to half a window or the longer. As scouts go first, an early try costs few sessions."""
+LEAST_CAP = 1.7
+WATCHED = 1.5
+"""Windows for which a site must have been watched before that scale can be told from "ever"."""
+
+
+class _Cut(NamedTuple):
+    """What the cap was before a block lowered it."""
+
+    levels: Levels
+    scale: int
+    cap: float
+    edge: float
+    met: int
+
+
+class Limit:
+    """The learnt limit of one site."""
+
+    def __init__(self) -> None:
+        self.table = HazardTable()
+        self.scale = USUAL
+        self.window = WINDOWS[USUAL]  #: seconds
+        self.cap = math.inf
+        self.edge = 0.0  #: intensity of the last block that lowered the cap
+        self.met = 0  #: how often in a row it was met near there
+        self.depends = False  #: whether blocks depend on intensity
+        self.gain = 0.0  #: nats in favour of that
+        self.safe = FIRST_SAFE
+        self.scouting = 0  #: requests in flight beyond `safe`
+        self._hits = 0
+        self._fits = 0
+        self._grow_at = self._cut_at = -math.inf
+        self._last_cut: _Cut | None = None
+        self._hint = -1
+        self._since: float | None = None  # when it began to watch
+
+    def scouts_left(self, sessions: int, scarce: bool) -> bool:
+        """Return whether another request may go beyond the safe intensity."""
+        most = max(1, min(SCOUTS, sessions // 8)) if scarce else SCOUTS
+        return self.scouting < most
+
+    def passed(self, levels: Levels, now: float) -> None:
+        """Learn from a success of a working session."""
+        if self.table.passed(levels):
+            self._fits += 1
+            if not self._fits % 4:
+                self._weigh(now)
+            self.table.fit(self.scale)
+        level = levels[self.scale]
+        if level > (0.9 if self.cap == math.inf else 1.0) * self.safe:
+            self._hits += 1
+            if self._hits >= SAFE_HITS:
+                self.safe *= SAFE_STEP
+                self._hits = 0
+        if level > 0.8 * self.cap and now > self._grow_at:
+            near = 0.7 * self.edge < self.cap < 1.2 * self.edge
+            if near:
+                self.safe = min(self.safe, self.cap)  # beyond the old cap, scouts go first
+            self.cap *= 1.0 + 0.1 / 2.0**self.met if near else 1.5
+            self._grow_at = now + self._step
+
+    def blocked(self, levels: Levels, now: float, *, retry_after: float | None = None) -> None:
+        """Learn from a working session's block.
+
+        ``retry_after``: the site says itself that it was too fast, and for how long: no test is
+        needed, and the scale is likely the nearest to it.
+        """
+        self.table.blocked(levels)
+        if retry_after is not None:
+            self._hint = min(
+                range(len(WINDOWS)), key=lambda k: abs(math.log(WINDOWS[k] / max(retry_after, 1.0)))
+            )
+        self._weigh(now)
+        self.table.fit(self.scale)
+        level = levels[self.scale]
+        if level > 0.7 * self.safe:
+            self.safe = max(0.8 * level, 2.0)
+            self._hits = 0
+        told = retry_after is not None
+        if (
+            (told or self.depends)
+            and level > 1.5
+            and now > self._cut_at
+            and (self.cap == math.inf or 0.6 * self.cap < level)
+            and (told or self.table.is_local(self.scale, level))
+        ):
+            self._cut(levels, level, now)
+
+    def _cut(self, levels: Levels, level: float, now: float) -> None:
+        self._last_cut = _Cut(levels, self.scale, self.cap, self.edge, self.met)
+        self.met = self.met + 1 if 0.7 * self.edge < level < 1.3 * self.edge else 0
+        self.edge = level
+        least = 0.7 * self.cap if self.cap < math.inf else 0.0
+        self.cap = max(min(self.cap, BELOW * level), least, LEAST_CAP)
+        self._grow_at = now + 2.0 * self._step
+        self._cut_at = now + 0.5 * SHORTEST_STEP
+
+    def cleared(self, levels: Levels, now: float) -> None:
+        """Take a block back that was gone at once, and what it did to the cap."""
+        self.table.cleared(levels)
+        cut = self._last_cut
+        if cut is not None and cut.levels is levels and cut.scale == self.scale:
+            self.cap, self.edge, self.met = cut.cap, cut.edge, cut.met
+            self._last_cut = None
+        self._weigh(now)
+        self.table.fit(self.scale)
+
+    def wait_for(self, level: float) -> float:
+        """Return the seconds after which an idle session of this intensity is under the cap."""
+        return self.window * math.log((level - 1.0) / (self.cap - 1.0))
+
+    @property
+    def _step(self) -> float:
+        slowest = min(max(self.window / 2.0, 3.0 * SHORTEST_STEP), LONGEST_STEP)
+        return min(SHORTEST_STEP * 2.0 ** min(self.met, 16), slowest)
+
+    def _weigh(self, now: float) -> None:
+        """Choose the scale that explains the blocks best, and say whether it explains them."""
+        if self._since is None:
+            self._since = now
+        best, best_scale, best_split = 0.0, self.scale, 0
+        for scale in range(len(WINDOWS)):
+            if scale > self.scale and now - self._since < WATCHED * WINDOWS[scale]:
+                continue
+            gain, at = self.table.split(scale)
+            if scale == self.scale:
+                self.gain = gain
+                gain += STAY_BONUS
+            gain += USUAL_BONUS * (scale == USUAL) + HINT_BONUS * (scale == self._hint)
+            if gain > best:
+                best, best_scale, best_split = gain, scale, at
+        if best_scale != self.scale and best > EVIDENCE:
+            self._switch(best_scale, level_of(best_split))
+        self.depends = self.gain > (KEEP_EVIDENCE if self.depends else EVIDENCE)
+
+    def _switch(self, scale: int, edge: float) -> None:
+        self.scale, self.window = scale, WINDOWS[scale]
+        self.gain = self.table.split(scale)[0]
+        self.edge, self.met = 1.1 * edge, 0
+        self.cap = max(0.95 * edge, LEAST_CAP)
+        self.safe, self._hits = max(0.8 * edge, 2.0), 0
+        self._last_cut = None
+
+    def dump(self) -> dict[str, Any]:
+        """Return what was learnt, as plain JSON."""
+        return {
+            "table": self.table.dump(),
+            "scale": self.scale,
+            "cap": None if self.cap == math.inf else round(self.cap, 3),
+            "edge": round(self.edge, 3),
+            "met": self.met,
+            "safe": round(self.safe, 3),
+        }
+
+    def load(self, state: Any) -> None:
+        """Take back a `dump`; what does not fit is ignored."""
+        if not isinstance(state, dict):
+            return
+        self.table.load(state.get("table"))
+        scale = count(state.get("scale"), len(WINDOWS) - 1)
+        if scale is not None:
+            self.scale, self.window = scale, WINDOWS[scale]
+            self.cap = number(state.get("cap"), LEAST_CAP) or math.inf
+            self.edge = number(state.get("edge")) or 0.0
+            self.met = count(state.get("met"), 64) or 0
+            self.safe = number(state.get("safe"), 2.0) or FIRST_SAFE
+        self.gain = self.table.split(self.scale)[0]
+        self.depends = self.gain > EVIDENCE
+        self.table.fit(self.scale)
+
+    def explain(self) -> str:
+        """Say in a sentence what is known of the limit, and how sure."""
+        if self.cap == math.inf:
+            return f"No limit is known; {self.safe:.0f} requests per {self.window:.0f} s are safe."
+        sure = "surely" if self.gain > 2 * EVIDENCE else "probably" if self.depends else "perhaps"
+        return (
+            f"A session may {sure} send {self.cap:.0f} requests per {self.window:.0f} s "
+            f"(blocked at {self.edge:.0f}, met {self.met + 1} times there; "
+            f"evidence {self.gain:.1f} nats)."
+        )

@@ -1,0 +1,142 @@
+"""What the adaptive policy knows of one session, and of one pick."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any
+
+from scrapy_session_filter.policies.adaptive.intensity import WINDOWS
+from scrapy_session_filter.policies.adaptive.saved import count, number
+
+if TYPE_CHECKING:
+    from collections import deque
+
+    from scrapy_session_filter.policies.adaptive.intensity import Levels
+    from scrapy_session_filter.session import Session
+
+FORGET = 0.95
+"""Weight that older answers keep at each new one: a session remembers about its last twenty."""
+
+
+class How(IntEnum):
+    """Why a session was picked: it works, it is new, or a resting one is tried again."""
+
+    WORKING = 0
+    FRESH = 1
+    PROBE = 2
+
+
+class Pick:
+    """One decision; it travels with the lease and comes back with the answer.
+
+    ``rung`` and ``worked`` say where on the ladder a probe came from. ``levels`` are the session's
+    intensities, this request included. ``scout``: it went beyond the intensity known to be safe.
+    """
+
+    __slots__ = ("how", "levels", "rung", "scout", "worked")
+
+    def __init__(self, how: How, rung: int = 0, worked: bool = False) -> None:
+        self.how = how
+        self.rung = rung
+        self.worked = worked
+        self.levels: Levels = ()
+        self.scout = False
+
+
+class Record:
+    """One session's past.
+
+    ``good`` and ``bad`` are discounted counts of answers, ``latency`` a discounted sum of seconds
+    of weight ``weight``. ``levels`` are its intensities at time ``last``. ``working``: it is of the
+    working set, at ``place`` there (-1 while it cannot take requests). ``rung``, ``failed`` (a
+    time) and ``queue`` belong to the ladder. ``worked``: it ever succeeded. ``doubt``: the levels
+    at a block of which we do not know yet whether it lasts.
+    """
+
+    __slots__ = (
+        "bad",
+        "doubt",
+        "failed",
+        "good",
+        "group",
+        "last",
+        "latency",
+        "levels",
+        "place",
+        "queue",
+        "rung",
+        "session",
+        "weight",
+        "worked",
+        "working",
+    )
+
+    def __init__(self, session: Session) -> None:
+        endpoint = session.endpoint
+        self.session = session
+        self.group = None if endpoint is None or endpoint.per_session else endpoint.group
+        self.good = 0.0
+        self.bad = 0.0
+        self.latency = 0.0
+        self.weight = 0.0
+        self.levels: Levels | None = None
+        self.last = session.used
+        self.working = False
+        self.place = -1
+        self.rung = 0
+        self.failed = session.used
+        self.queue: deque[Record] | None = None
+        self.worked = False
+        self.doubt: Levels | None = None
+
+    @property
+    def tried(self) -> bool:
+        """Whether any answer is known."""
+        return self.good > 0 or self.bad > 0 or self.session.blocks > 0
+
+    def chance(self, mean: float) -> float:
+        """Return the chance of success, shrunk to ``mean`` by two pseudo-answers."""
+        return (self.good + 2.0 * mean) / (self.good + self.bad + 2.0)
+
+    def count(self, ok: bool) -> None:
+        """Take in one answer."""
+        self.good *= FORGET
+        self.bad *= FORGET
+        if ok:
+            self.good += 1.0
+        else:
+            self.bad += 1.0
+
+    def timed(self, latency: float) -> None:
+        """Take in the latency of a success, in seconds."""
+        self.latency = self.latency * FORGET + latency
+        self.weight = self.weight * FORGET + 1.0
+
+    def dump(self) -> list[Any]:
+        """Return what a restart should know, as plain JSON."""
+        return [
+            round(self.good, 3),
+            round(self.bad, 3),
+            round(self.latency, 3),
+            round(self.weight, 3),
+            self.rung,
+            self.worked,
+            self.working,
+            [round(level, 3) for level in self.levels or ()],
+        ]
+
+    def load(self, learnt: Any, rungs: int) -> None:
+        """Take back a `dump`; anything else is ignored, and the session's own counts are used."""
+        self.worked = self.working = self.session.proven
+        self.good = 1.0 if self.worked else 0.0
+        if not isinstance(learnt, list) or len(learnt) != 8:
+            return
+        good, bad, latency, weight = map(number, learnt[:4])
+        rung = count(learnt[4], rungs - 1)
+        if good is None or bad is None or latency is None or weight is None or rung is None:
+            return
+        self.good, self.bad, self.latency, self.weight = good, bad, latency, weight
+        self.rung, self.worked, self.working = rung, bool(learnt[5]), bool(learnt[6])
+        levels = [number(level) for level in learnt[7]] if isinstance(learnt[7], list) else []
+        if len(levels) == len(WINDOWS):
+            self.levels = tuple(level or 0.0 for level in levels)

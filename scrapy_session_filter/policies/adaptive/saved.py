@@ -1,0 +1,25 @@
+"""Reading back what was saved: a value in its range, or None."""
+
+from __future__ import annotations
+
+import math
+
+
+def number(value: object, low: float = 0.0, high: float = 1e9) -> float | None:
+    """Return a finite number of the range, None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    return float(value) if math.isfinite(value) and low <= value <= high else None
+
+
+def count(value: object, most: int = 2**53) -> int | None:
+    """Return a whole number from 0 to ``most``, None for anything else."""
+    return value if type(value) is int and 0 <= value <= most else None
+
+
+def odds(value: object) -> list[float] | None:
+    """Return discounted counts [good, bad], None for anything else."""
+    if not isinstance(value, list) or len(value) != 2:
+        return None
+    good, bad = number(value[0]), number(value[1])
+    return None if good is None or bad is None else [good, bad]

@@ -1,0 +1,158 @@
+"""Which of the working sessions takes the next request.
+
+Power of d choices with memory (Mitzenmacher, Prabhakar, Shah, *Load balancing with memory*, FOCS
+2002): look at a few random ones and at the best of those seen last time, and take the most
+valuable. That is nearly as good as a sorted list, and O(1). A session's value is the chance that it
+succeeds, less the risk at its intensity, per cost of a request, half of which is time.
+"""
+
+from __future__ import annotations
+
+import math
+from operator import itemgetter
+from typing import TYPE_CHECKING
+
+from scrapy_session_filter.policies.adaptive.intensity import FIRST, bin_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from random import Random
+
+    from scrapy_session_filter.policies.adaptive.fresh import Fresh
+    from scrapy_session_filter.policies.adaptive.limit import Limit
+    from scrapy_session_filter.policies.adaptive.record import Record
+    from scrapy_session_filter.policies.base import Ask
+
+LOOK = 8
+"""Sessions looked at per pick; 4 costs .02 on average, 16 gains .004 and costs twice the time."""
+REMEMBER = 4
+"""How many of them are those that looked best last time."""
+SHARING = 0.1
+"""By how much each request in flight slows the others of the session down."""
+SPREADING = 0.25
+"""Value lost at the cap: near a limit, the load is spread."""
+MEAN_STEP = 0.005
+"""Step of the moving average of the working sessions' success."""
+LATENCY_STEP = 0.02
+_value = itemgetter(0)
+
+
+class Choice:
+    """What a look at the working sessions gave.
+
+    ``record`` is the best, None where none may be used now; then ``wait`` is in how many seconds
+    one may, and ``over`` the one that is least over the cap (at intensity ``level``).
+    """
+
+    __slots__ = ("level", "over", "record", "risk", "value", "wait")
+
+    def __init__(self) -> None:
+        self.record: Record | None = None
+        self.value = 0.0
+        self.risk = 0.0
+        self.over: Record | None = None
+        self.level = 0.0
+        self.wait = math.inf
+
+
+class WorkingSet:
+    """The sessions that work, and what is known of them as a whole."""
+
+    def __init__(self, rng: Random) -> None:
+        self._rng = rng
+        self._members: list[Record] = []
+        self._memory: list[Record] = []
+        self.mean = 0.8  #: chance of success of a working session
+        self.latency = 0.0  #: seconds of a success; 0 until there was one
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    def enter(self, record: Record) -> None:
+        """Take in a session; it is a candidate while it is ready."""
+        record.working = True
+        if record.place < 0 and record.session.ready:
+            record.place = len(self._members)
+            self._members.append(record)
+
+    def pause(self, record: Record) -> None:
+        """Let a session out that cannot take requests for now."""
+        if record.place >= 0:
+            last = self._members.pop()
+            if last is not record:
+                self._members[record.place] = last
+                last.place = record.place
+            record.place = -1
+
+    def leave(self, record: Record) -> None:
+        """Let a session out that no longer works."""
+        self.pause(record)
+        record.working = False
+
+    def learn(self, ok: bool) -> None:
+        """Take in an answer to a working session."""
+        self.mean += MEAN_STEP * (ok - self.mean)
+
+    def timed(self, latency: float) -> None:
+        """Take in the latency of a success."""
+        step = LATENCY_STEP if self.latency else 1.0
+        self.latency += step * (latency - self.latency)
+
+    def _look(self, few: bool) -> Sequence[Record]:
+        members, n = self._members, len(self._members)
+        if n <= LOOK:
+            return members
+        rnd = self._rng.random
+        look = [] if few else [record for record in self._memory if record.place >= 0]
+        for _ in range(LOOK - len(look)):
+            record = members[int(rnd() * n)]
+            if record not in look:
+                look.append(record)
+        return look
+
+    def choose(self, ask: Ask, limit: Limit, fresh: Fresh, *, scouts: bool, few: bool) -> Choice:
+        """Return the best session to use now.
+
+        ``scouts``: whether it may go beyond the safe intensity. ``few``: the list is short and used
+        up; then the best of last time are not remembered, so that the load spreads.
+        """
+        choice = Choice()
+        now, avoid, resting = ask.now, ask.avoid, fresh.resting
+        cap, window, scale, safe = limit.cap, limit.window, limit.scale, limit.safe
+        table_risk = limit.table.risk
+        latency = self.latency or 1.0
+        prior = 2.0 * max(self.mean, fresh.chance)  # one that worked is no worse than a new one
+        half = 0.5 / latency
+        exp = math.exp
+        rated: list[tuple[float, Record]] = []
+        for record in self._look(few):
+            session = record.session
+            in_flight = session.in_flight
+            if in_flight > record.good or (avoid and session.id in avoid):
+                continue  # slow start: no more in flight than ever succeeded, and one
+            if resting and record.group in resting and resting[record.group].until > now:
+                continue
+            levels = record.levels or FIRST
+            level = 1.0 + levels[scale] * exp((record.last - now) / window)
+            if level > cap:
+                wait = limit.wait_for(level)
+                if wait < choice.wait:
+                    choice.wait, choice.over, choice.level = wait, record, level
+                continue
+            if level > safe and not scouts:
+                choice.wait = min(choice.wait, 0.2)
+                continue
+            risk = table_risk[bin_of(level)]
+            good = record.good
+            value = (good + prior) / (good + record.bad + 2.0) * (1.0 - 0.9 * risk)
+            if cap < math.inf:
+                value *= 1.0 - SPREADING * (level / cap) ** 2
+            seconds = (record.latency + 2.0 * latency) / (record.weight + 2.0)
+            value /= 0.5 + half * seconds * (1.0 + SHARING * in_flight)
+            rated.append((value, record))
+            if value > choice.value:
+                choice.record, choice.value, choice.risk = record, value, risk
+        if len(self._members) > LOOK:
+            rated.sort(key=_value, reverse=True)
+            self._memory = [record for _, record in rated[:REMEMBER]]
+        return choice

@@ -1,0 +1,153 @@
+"""Intensity, hazard and the learnt limit."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+
+from scrapy_session_filter.policies.adaptive.hazard import HazardTable
+from scrapy_session_filter.policies.adaptive.intensity import (
+    BINS,
+    USUAL,
+    WINDOWS,
+    Levels,
+    advance,
+    bin_of,
+    level_of,
+)
+from scrapy_session_filter.policies.adaptive.limit import Limit
+
+
+def ramp(limit: Limit, *, allowed: float, window: float, sessions: int = 20) -> None:
+    """Use sessions one after another at a growing rate; over ``allowed`` per window they are
+    blocked for long (a new one takes their place)."""
+    scale = WINDOWS.index(window)
+    levels: list[Levels | None] = [None] * sessions
+    now, gap = 0.0, 2.0 * window / allowed
+    while now < 20 * window:
+        for i in range(sessions):
+            level = advance(levels[i], gap)
+            if level[limit.scale] > limit.cap:
+                levels[i] = tuple(value - 1.0 for value in level)
+                continue
+            levels[i] = level
+            if level[scale] > allowed:
+                limit.blocked(level, now)
+                levels[i] = None
+            else:
+                limit.passed(level, now)
+        now += gap
+        gap = max(gap * 0.97, 0.4 * window / allowed)
+
+
+def test_a_steady_rate_has_its_number_per_window_as_intensity() -> None:
+    """One request a second is 60 on the minute's scale, and 10 on that of 10 s."""
+    levels = None
+    for _ in range(2000):
+        levels = advance(levels, 1.0)
+    assert levels is not None
+    assert levels[USUAL] == pytest.approx(60, rel=0.02)
+    assert levels[0] == pytest.approx(10, rel=0.06)
+
+
+def test_a_burst_counts_fully_on_every_scale() -> None:
+    """Ten requests at once are an intensity of ten, whatever the window."""
+    levels = None
+    for _ in range(10):
+        levels = advance(levels, 0.0)
+    assert levels == (10.0,) * len(WINDOWS)
+
+
+def test_bins_are_quarter_octaves() -> None:
+    """Each bin begins where it says, and all intensities have one."""
+    for index in range(BINS):
+        assert bin_of(level_of(index) * 1.01) == index
+    assert bin_of(0.0) == 0
+    assert bin_of(1e9) == BINS - 1
+
+
+def test_blocks_above_an_intensity_are_told_from_blocks_anywhere() -> None:
+    """The same number of blocks is evidence when they lie at the top, and none when spread out."""
+    top, spread = HazardTable(), HazardTable()
+    for i in range(400):
+        levels = (2.0 + i % 20,) * len(WINDOWS)
+        for table, blocked in ((top, i % 20 > 17 and i % 40 > 20), (spread, i % 21 == 0)):
+            (table.blocked if blocked else table.passed)(levels)
+    assert top.split(USUAL)[0] > 20
+    assert spread.split(USUAL)[0] < 4
+
+
+def test_no_limit_is_invented_without_blocks() -> None:
+    """Successes alone leave the cap open, and raise what is known to be safe."""
+    limit = Limit()
+    levels = None
+    for i in range(500):
+        levels = advance(levels, 1.0)
+        limit.passed(levels, float(i))
+    assert limit.cap == math.inf
+    assert not limit.depends
+    assert limit.safe > 40
+
+
+@pytest.mark.parametrize("window", [10.0, 30.0, 60.0])
+def test_the_allowed_rate_is_learnt_whatever_the_window(window: float) -> None:
+    """20 requests per window are allowed, and what the cap allows in the end is near that rate."""
+    limit = Limit()
+    ramp(limit, allowed=20, window=window)
+    assert limit.depends
+    allowed = limit.cap / limit.window
+    assert 0.5 * 20 / window < allowed < 1.5 * 20 / window
+
+
+def test_a_block_that_was_gone_at_once_is_taken_back() -> None:
+    """Cap and evidence are what they were before a soft block."""
+    limit = Limit()
+    ramp(limit, allowed=30, window=60.0)
+    limit.cap = before = 36.0
+    levels = (34.0,) * len(WINDOWS)
+    limit.blocked(levels, 10_000.0)
+    assert limit.cap < before
+    limit.cleared(levels, 10_001.0)
+    assert limit.cap == before
+
+
+def test_retry_after_needs_no_statistics() -> None:
+    """The first 429 sets a cap below the intensity that met it."""
+    limit = Limit()
+    levels = (20.0,) * len(WINDOWS)
+    limit.blocked(levels, 0.0, retry_after=10.0)
+    assert limit.cap == pytest.approx(17.0)
+
+
+def test_only_a_few_scouts_go_beyond_what_is_safe() -> None:
+    """Four at once; in a short list that is used up, one in eight sessions."""
+    limit = Limit()
+    limit.scouting = 3
+    assert limit.scouts_left(16, scarce=False)
+    assert not limit.scouts_left(16, scarce=True)
+    limit.scouting = 4
+    assert not limit.scouts_left(100, scarce=False)
+
+
+def test_the_limit_survives_a_restart() -> None:
+    """What is dumped as JSON and loaded has the same cap on the same scale, for the same reason."""
+    limit = Limit()
+    ramp(limit, allowed=30, window=60.0)
+    again = Limit()
+    again.load(json.loads(json.dumps(limit.dump())))
+    assert again.cap == pytest.approx(limit.cap, abs=0.01)
+    assert again.scale == limit.scale
+    assert again.edge == pytest.approx(limit.edge, abs=0.01)
+    assert again.gain == pytest.approx(limit.gain, abs=0.5)
+
+
+@pytest.mark.parametrize(
+    "state", [None, [], {"scale": 99}, {"scale": 0, "cap": "x", "table": [1, 2]}, {"cap": -5}]
+)
+def test_damaged_state_is_ignored(state: object) -> None:
+    """Nothing that is not in its range gets in."""
+    limit = Limit()
+    limit.load(state)
+    assert limit.cap == math.inf

@@ -1,0 +1,232 @@
+"""Ladder, budget, choice among working sessions, and new sessions: each alone."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import pytest
+
+from scrapy_session_filter.policies.adaptive.budget import Budget
+from scrapy_session_filter.policies.adaptive.fresh import Fresh
+from scrapy_session_filter.policies.adaptive.intensity import WINDOWS
+from scrapy_session_filter.policies.adaptive.ladder import RUNGS, Ladder
+from scrapy_session_filter.policies.adaptive.limit import Limit
+from scrapy_session_filter.policies.adaptive.working import Choice, WorkingSet
+from scrapy_session_filter.policies.base import Ask
+
+from .conftest import new_session
+
+if TYPE_CHECKING:
+    from scrapy_session_filter.policies.adaptive.record import Record
+
+
+def record(*, good: float = 5.0, latency: float = 1.0, level: float = 1.0) -> Record:
+    session = new_session()
+    made: Record = session.memo
+    made.good, made.weight, made.latency = good, 4.0, 4.0 * latency
+    made.levels = (level,) * len(WINDOWS)
+    return made
+
+
+def working(rng: random.Random, records: list[Record]) -> WorkingSet:
+    made = WorkingSet(rng)
+    made.latency = 1.0
+    for one in records:
+        made.enter(one)
+    return made
+
+
+def choose(
+    made: WorkingSet, limit: Limit | None = None, fresh: Fresh | None = None, now: float = 0.0
+) -> Choice:
+    ask = Ask(now, 0, (), True)
+    fresh = fresh or Fresh(random.Random(0))
+    return made.choose(ask, limit or Limit(), fresh, scouts=True, few=False)
+
+
+# -- ladder ------------------------------------------------------------------------------------
+
+
+def test_rests_double() -> None:
+    """2 s, 4 s, and 2.3 h at the top."""
+    assert [Ladder.rest(rung) for rung in (0, 1, RUNGS - 1)] == [2.0, 4.0, 8192.0]
+
+
+def test_the_rung_that_works_is_learnt() -> None:
+    """After probes that fail low and succeed high, the high one is probed first."""
+    ladder = Ladder()
+    low, high = record(), record()
+    low.worked = high.worked = True
+    high.rung = 5
+    for _ in range(10):
+        ladder.learn(True, 0, False)
+        ladder.learn(True, 5, True)
+    ladder.add(low)
+    ladder.add(high)
+    best, chance = ladder.best(0.0, ())
+    assert best is high
+    assert chance > 0.9
+
+
+def test_time_alone_climbs() -> None:
+    """A session that nobody probes is on the next rung after that rung's rest."""
+    ladder = Ladder()
+    one = record()
+    ladder.add(one)
+    ladder.best(4.5, ())
+    assert one.rung == 1
+    assert ladder.waiting == 1
+
+
+def test_removed_and_avoided_sessions_are_not_probed() -> None:
+    """Neither one that was taken out, nor one the page has failed on, comes up."""
+    ladder = Ladder()
+    first, second = record(), record()
+    ladder.add(first)
+    ladder.add(second)
+    ladder.remove(first)
+    assert ladder.best(0.0, ())[0] is second
+    assert ladder.best(0.0, (second.session.id,))[0] is None
+    assert ladder.waiting == 1
+
+
+# -- budget ------------------------------------------------------------------------------------
+
+
+def test_the_budget_is_bounded() -> None:
+    """Waiting for ever pays for two explorations per concurrent request, not more."""
+    budget = Budget(concurrency=8)
+    budget.earn(1e6)
+    assert budget.tokens == 16.0
+
+
+def test_hopeless_explorations_do_not_pay() -> None:
+    """One in a thousand is worth it only where each find has yielded many pages."""
+    budget = Budget(8)
+    assert not budget.pays(0.001)
+    budget.pages, budget.stints = 3000, 9
+    assert budget.pays(0.001)
+
+
+def test_the_length_of_bans_is_learnt() -> None:
+    """Four sessions out for 600 s each tell about 500 s, those still out included."""
+    budget = Budget(8)
+    for _ in range(4):
+        budget.went_out(0.0)
+    for _ in range(4):
+        budget.came_back(600.0, lasted=True)
+    assert budget.outage == pytest.approx(504.0)
+
+
+def test_blocks_that_did_not_last_are_no_outages() -> None:
+    """Soft blocks leave the expected length as it was, but for their own seconds."""
+    budget = Budget(8)
+    budget.went_out(0.0)
+    budget.came_back(2.0, lasted=False)
+    assert budget.outage == pytest.approx(122.0)
+
+
+# -- choice ------------------------------------------------------------------------------------
+
+
+def test_faster_sessions_are_preferred(rng: random.Random) -> None:
+    """Of 40 sessions the fastest four get most of 400 requests that are answered at once."""
+    records = [record(latency=0.5 if i < 4 else 2.0) for i in range(40)]
+    made = working(rng, records)
+    picks: Counter[bool] = Counter()
+    for _ in range(400):
+        choice = choose(made)
+        assert choice.record is not None
+        picks[choice.record in records[:4]] += 1
+    assert picks[True] > 320
+
+
+def test_a_session_starts_slowly(rng: random.Random) -> None:
+    """One that succeeded once carries two requests, not three."""
+    one = record(good=1.0)
+    made = working(rng, [one])
+    one.session.in_flight = 1
+    assert choose(made).record is one
+    one.session.in_flight = 2
+    assert choose(made).record is None
+
+
+def test_nobody_goes_over_the_cap(rng: random.Random) -> None:
+    """Over the cap it says how long to wait; after that, the session may be used again."""
+    limit = Limit()
+    limit.cap = 10.0
+    one = record(level=11.0)
+    made = working(rng, [one])
+    choice = choose(made, limit)
+    assert choice.record is None
+    assert choice.over is one
+    assert choose(made, limit, now=choice.wait + 0.01).record is one
+
+
+def test_paused_sessions_are_no_candidates(rng: random.Random) -> None:
+    """One that cannot take requests stays a working session, but is not chosen."""
+    one = record()
+    made = working(rng, [one, record()])
+    made.pause(one)
+    assert one.working
+    assert {choose(made).record for _ in range(20)} == {made._members[0]}
+
+
+# -- new sessions --------------------------------------------------------------------------------
+
+
+def test_good_subnets_are_found(rng: random.Random) -> None:
+    """Where one of ten subnets works, it soon gets over twice its share."""
+    fresh = Fresh(rng)
+    groups = [f"10.0.{i}.0/24" for i in range(10)]
+    asked: Counter[str] = Counter()
+    for i in range(300):
+        group = fresh.choose(groups)
+        assert group is not None
+        if i >= 150:
+            asked[group] += 1
+        fresh.learn(group, group == groups[3])
+    assert asked[groups[3]] > 30
+
+
+def test_a_subnet_that_is_banned_as_one_rests(rng: random.Random) -> None:
+    """Two sessions of it blocked within 20 s: the others are spared until one gets through."""
+    fresh = Fresh(rng)
+    one = record()
+    one.group = "10.0.0.0/24"
+    made = working(rng, [one])
+    fresh.blocked(one.group, "a", 0.0)
+    assert choose(made, fresh=fresh).record is one
+    fresh.blocked(one.group, "b", 1.0)
+    assert choose(made, fresh=fresh, now=1.0).record is None
+    assert choose(made, fresh=fresh, now=6.0).record is one
+    fresh.passed(one.group)
+    assert not fresh.resting
+
+
+def test_every_part_survives_a_restart(rng: random.Random) -> None:
+    """What each dumps as JSON, another takes back."""
+    ladder, budget, fresh = Ladder(), Budget(8), Fresh(rng)
+    ladder.learn(True, 3, True)
+    budget.pages, budget.stints = 70, 3
+    budget.earn(5.0)
+    fresh.learn("10.0.0.0/24", False)
+    for part, again in ((ladder, Ladder()), (budget, Budget(8)), (fresh, Fresh(rng))):
+        saved = json.loads(json.dumps(part.dump()))
+        again.load(saved)
+        assert again.dump() == saved
+
+
+@pytest.mark.parametrize("state", [None, 5, [], {}, {"odds": [1]}, [[1], [2]], {"pages": -1}])
+def test_damaged_state_changes_nothing(state: object, rng: random.Random) -> None:
+    """Each part ignores what it did not write."""
+    for part, fresh_part in (
+        (Ladder(), Ladder()),
+        (Budget(8), Budget(8)),
+        (Fresh(rng), Fresh(rng)),
+    ):
+        part.load(state)
+        assert part.dump() == fresh_part.dump()

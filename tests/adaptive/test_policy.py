@@ -1,0 +1,218 @@
+"""The adaptive policy as a whole, driven through its port."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from scrapy_session_filter.policies import POLICIES
+from scrapy_session_filter.policies.adaptive import AdaptivePolicy
+from scrapy_session_filter.policies.base import KEEP, RETIRE, Decision, PolicyContext
+from scrapy_session_filter.session import Outcome, Session
+from scrapy_session_filter.verdict import OK
+
+from .conftest import BLOCKED, PROXY_ERROR, SITE_ERROR, Driver, throttled
+
+if TYPE_CHECKING:
+    import random
+
+
+def test_it_is_known_by_name() -> None:
+    """SESSION_FILTER_POLICY = "adaptive" means this class."""
+    module, _, name = POLICIES["adaptive"].rpartition(".")
+    assert (module, name) == (AdaptivePolicy.__module__.removesuffix(".policy"), "AdaptivePolicy")
+
+
+def test_the_first_request_takes_a_new_session(driver: Driver) -> None:
+    """With nothing known, a session is made."""
+    decision = driver.choose(0.0)
+    assert decision.session is None
+    assert decision.wait is None
+
+
+def test_a_few_proxies_are_not_flooded_at_the_start(driver: Driver) -> None:
+    """Through three proxies no 32 requests go out before the first answer."""
+    driver.most = 3
+    sent = 0
+    for _ in range(32):
+        decision = driver.choose(0.0)
+        if decision.wait is None:
+            driver.lease(0.0, decision)
+            sent += 1
+    assert sent == 3
+
+
+def test_a_session_that_works_is_used_again(driver: Driver) -> None:
+    """After a success, a retried page goes through the session that works."""
+    (session,) = driver.working(1)
+    assert driver.choose(1.0, attempt=1).session is session
+
+
+def test_a_page_is_not_sent_where_it_has_failed(driver: Driver) -> None:
+    """Sessions to avoid are not chosen, working or rested."""
+    (session,) = driver.working(1)
+    for _ in range(50):
+        assert driver.choose(1.0, avoid=(session.id,)).session is not session
+
+
+def test_a_blocked_session_rests_and_is_probed(driver: Driver) -> None:
+    """It rests 2 s, and each failed probe doubles that."""
+    first, _ = driver.working(2)
+    lease = driver.lease(1.0, Decision.use(first, "test"))
+    assert driver.report(lease, BLOCKED, 1.0).rest == 2.0
+    driver.most = 0
+    for now, expected in ((3.0, 4.0), (7.0, 8.0)):
+        driver.wake(first)
+        driver.policy.budget.tokens = 5.0
+        probe = driver.choose(now)
+        assert probe.session is first
+        assert driver.report(driver.lease(now, probe), BLOCKED, now).rest == expected
+
+
+def test_a_burst_of_blocks_costs_one_rest(driver: Driver) -> None:
+    """The answers to what was in flight beside the first block change nothing."""
+    first, _ = driver.working(2)
+    leases = [driver.lease(1.0, Decision.use(first, "test")) for _ in range(3)]
+    assert driver.report(leases[0], BLOCKED, 1.5).rest == 2.0
+    before = json.dumps(driver.policy.dump())
+    assert driver.report(leases[1], BLOCKED, 1.6) is KEEP
+    assert driver.report(leases[2], OK, 1.7) is KEEP
+    assert not first.memo.working
+    assert json.loads(before)["limit"]["cap"] == driver.policy.dump()["limit"]["cap"]
+
+
+def test_a_dead_site_costs_no_session(driver: Driver) -> None:
+    """While the site is down, and for its errors, working sessions stay and nothing is learnt."""
+    sessions = driver.working(5)
+    mean = driver.policy.working.mean
+    for session in sessions:
+        lease = driver.lease(1.0, Decision.use(session, "test"))
+        assert driver.report(lease, BLOCKED, 1.5, down=True) is KEEP
+        lease = driver.lease(1.0, Decision.use(session, "test"))
+        assert driver.report(lease, SITE_ERROR, 1.5) is KEEP
+    assert len(driver.policy.working) == 5
+    assert driver.policy.working.mean == mean
+
+
+def test_one_time_out_does_not_cost_a_good_session_its_place(driver: Driver) -> None:
+    """A proxy fault lowers a session's value; the endpoint's own health is the pool's affair."""
+    (session,) = driver.working(1)
+    for _ in range(5):
+        driver.report(driver.lease(1.0, Decision.use(session, "test")), OK, 1.5)
+    lease = driver.lease(2.0, Decision.use(session, "test"))
+    assert driver.report(lease, PROXY_ERROR, 3.0) is KEEP
+    assert session.memo.working
+
+
+def test_a_throttled_session_rests_as_long_as_it_was_told(driver: Driver) -> None:
+    """And the limit is learnt from it at once."""
+    first, _ = driver.working(2)
+    for i in range(8):
+        lease = driver.lease(1.0 + i, Decision.use(first, "test"))
+        driver.report(lease, OK, 1.5 + i)
+    lease = driver.lease(9.0, Decision.use(first, "test"))
+    assert driver.report(lease, throttled(40.0), 9.5).rest == 40.0
+    assert driver.policy.limit.cap < 10
+
+
+def test_gateway_sessions_that_never_worked_go(rng: random.Random) -> None:
+    """New ones never run out there, so a failed one is not kept."""
+    driver = Driver(AdaptivePolicy(PolicyContext(rng=rng, concurrency=8, gateway=True)))
+    assert driver.report(driver.lease(0.0, driver.choose(0.0)), BLOCKED, 0.5) is RETIRE
+
+
+def test_exploration_stops_when_it_is_not_paid_for(driver: Driver) -> None:
+    """Without scarcity, a pool with working sessions hardly tries new ones that mostly fail.
+
+    Less than one request in ten, that is.
+    """
+    driver.working(8)
+    for _ in range(60):
+        driver.policy.fresh.learn(None, ok=False)
+    driver.policy.budget.tokens = 0.0
+    new = 0
+    for i in range(200):
+        decision = driver.choose(20.0 * i)
+        fails = decision.why != "working"
+        new += fails
+        lease = driver.lease(20.0 * i, decision)
+        driver.report(lease, BLOCKED if fails else OK, 20.0 * i + 1)
+    assert new < 20
+
+
+def test_an_abandoned_exploration_is_not_paid(driver: Driver) -> None:
+    """Tokens come back, and scouts in flight do not leak."""
+    before = driver.policy.budget.tokens
+    lease = driver.lease(0.0, driver.choose(0.0))
+    assert driver.policy.budget.tokens < before
+    driver.policy.abandoned(lease)
+    assert driver.policy.budget.tokens == before
+    assert driver.policy.limit.scouting == 0
+
+
+def test_a_soft_ban_found_by_the_spider_costs_a_rest(driver: Driver) -> None:
+    """An amended success takes the session out of the working set."""
+    (session,) = driver.working(1)
+    lease = driver.lease(1.0, Decision.use(session, "test"))
+    driver.report(lease, OK, 1.5)
+    reaction = driver.policy.amended(session, Outcome(BLOCKED, 2.0, 1.0, 0.5))
+    assert reaction.rest == 2.0
+    assert not session.memo.working
+
+
+def test_a_restart_does_not_learn_again(driver: Driver, rng: random.Random) -> None:
+    """Dump and load, through JSON: what works still works, at the same odds and limit."""
+    first, *_ = driver.working(5)
+    lease = driver.lease(1.0, Decision.use(first, "test"))
+    driver.report(lease, BLOCKED, 1.5)
+    again = Driver(AdaptivePolicy(PolicyContext(rng=rng, concurrency=8)))
+    again.policy.load(json.loads(json.dumps(driver.policy.dump())))
+    for old in driver.sessions:
+        saved = json.loads(json.dumps(driver.policy.dump_session(old)))
+        session = Session(old.id, "site", None, {}, 0.0, old.used, oks=old.oks, learnt=saved)
+        session.ready = old.ready
+        again.policy.added(session)
+        if session.ready:
+            again.policy.ready(session)
+    assert len(again.policy.working) == 4
+    assert again.policy.fresh.chance == pytest.approx(driver.policy.fresh.chance, abs=1e-3)
+    assert again.policy.dump() == driver.policy.dump()
+
+
+@pytest.mark.parametrize("learnt", [None, 5, [], [1, 2, 3, 4, 99, True, True, []], ["x"] * 8])
+def test_sessions_of_another_policy_or_damaged_are_taken_as_they_are(
+    learnt: object, policy: AdaptivePolicy
+) -> None:
+    """One that had successes works; one that had none is unknown."""
+    for oks in (0, 3):
+        session = Session("a" * 12, "site", None, {}, 0.0, 0.0, oks=oks, learnt=learnt)
+        session.ready = True
+        policy.added(session)
+        policy.ready(session)
+    assert len(policy.working) == 1
+
+
+def test_it_explains_what_it_learnt(driver: Driver) -> None:
+    """One paragraph: how many work, the limit and how sure, and when rests end well."""
+    driver.working(3)
+    for _ in range(20):
+        driver.policy.ladder.learn(True, 4, True)
+    driver.policy.limit.blocked((20.0,) * 6, 0.0, retry_after=10.0)
+    told = driver.policy.explain(1.0)
+    assert "3 sessions take requests" in told
+    assert "17 requests per 60 s" in told
+    assert "after 32 s" in told
+
+
+def test_retired_sessions_are_forgotten(driver: Driver) -> None:
+    """They are neither candidates nor probes any more."""
+    first, second = driver.working(2)
+    for session in (first, second):
+        session.ready = False
+        driver.policy.busy(session)
+        driver.policy.removed(session)
+    driver.most = 0
+    assert len(driver.policy.working) == 0
+    assert driver.choose(1.0).wait is not None
