@@ -5,7 +5,7 @@ BIN := .venv/bin
 PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip --quiet --disable-pip-version-check
 ARGS ?=
 
-.PHONY: setup demo test check bench soak clean
+.PHONY: setup demo test check bench bench-policies soak clean
 
 setup: .venv/test-ready .venv/dev-ready  ## the virtual environment, for tests and for checks
 
@@ -28,6 +28,10 @@ check: .venv/dev-ready  ## linters, types and layers
 
 bench: .venv/test-ready  ## what the plugin costs
 	$(BIN)/python -m benchmarks.overhead $(ARGS)
+	$(BIN)/python -m benchmarks.pool_cost
+
+bench-policies: .venv/test-ready  ## all policies side by side in the simulator; ARGS="--seeds 1"
+	$(BIN)/python -m benchmarks.run_arena $(ARGS)
 
 clean:  ## remove what these commands have made
 	rm -rf .venv .tox .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

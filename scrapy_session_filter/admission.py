@@ -9,16 +9,20 @@ from scrapy.utils.httpobj import urlparse_cached
 from scrapy_session_filter.tracking import OPT_OUT, PIN
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from scrapy import Request
 
 
-def goes_without(request: Request) -> str | None:
-    """Return why a request goes its own way, as the name of a stat; None if it gets a session."""
+def goes_without(request: Request, count: Callable[[str], None]) -> bool:
+    """Return whether a request goes its own way; ``count`` hears why."""
     if request.meta.get(OPT_OUT) is False:
-        return "opted_out"
+        count("opted_out")
+        return True
     if request.meta.get("proxy"):
-        return "own_proxy"
-    return "data_urls" if urlparse_cached(request).scheme == "data" else None
+        count("own_proxy")
+        return True
+    return urlparse_cached(request).scheme == "data"
 
 
 def refusal(request: Request) -> str | None:

@@ -96,8 +96,7 @@ class SessionFilterMiddleware:
         track = Track.of(request)
         how = arrival(request, track)
         track = Track() if track is None else self._take_over(request, track, how)
-        if (why := goes_without(request)) is not None:
-            self._extension.count(why)
+        if goes_without(request, self._extension.count):
             return None
         if (why := refusal(request)) is not None:
             self._extension.count("refused")

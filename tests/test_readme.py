@@ -163,8 +163,8 @@ def counted_stats() -> Iterator[str]:
             function, arguments = node.func, node.args
             if isinstance(function, ast.Name) and function.id == "partial":
                 function, arguments = arguments[0], arguments[1:]
-            counts = isinstance(function, ast.Attribute) and function.attr in _COUNTING
-            if counts and arguments:
+            name = getattr(function, "attr", None) or getattr(function, "id", None)
+            if name in _COUNTING and arguments:
                 yield from _patterns(arguments[0])
 
 
