@@ -164,8 +164,6 @@ class SessionFilterMiddleware:
         track.redirect_times = request.meta.get("redirect_times", 0)
         track.returned = track.scheduled = track.lifted = False
         track.asked = None
-        if not track.redirect_times:
-            track.start = start_of(request)
         track.put_on(request)
         request.meta.pop("download_latency", None)  # of an earlier attempt
         extension.leases.hold(lease, pool, request)
@@ -193,8 +191,19 @@ class SessionFilterMiddleware:
             raise
         request.meta[PIN] = held.lease.session.id
         request.meta[VERDICT] = verdict.as_dict()
-        self._report(request, held, verdict, response=response)
+        if self._judge.is_followed(request, response, verdict):
+            self._go_on(request, track, held, verdict)
+            return response
+        self._report(request, held, verdict)
         return self._answer(request, track, verdict, response) or response
+
+    def _go_on(self, request: Request, track: Track, held: Held, verdict: Verdict) -> None:
+        """Let the next hop of a redirect take over: this answer says nothing yet."""
+        self._extension.numbers.count_verdict(verdict)
+        if not track.redirect_times:
+            track.start = start_of(request)
+            track.put_on(request)
+        held.pool.pause(held.lease)
 
     def process_exception(self, request: Request, exception: Exception) -> Request | None:
         """Judge a failure; those of proxies are tried again here, those of sites by Scrapy."""
@@ -206,18 +215,13 @@ class SessionFilterMiddleware:
             held.pool.abandon(held.lease)
             return None
         verdict = self._judge.failure(request, exception, held.lease)
-        self._report(request, held, verdict, response=None)
+        self._report(request, held, verdict)
         return self._answer(request, track, verdict, None)
 
-    def _report(
-        self, request: Request, held: Held, verdict: Verdict, *, response: Response | None
-    ) -> None:
+    def _report(self, request: Request, held: Held, verdict: Verdict) -> None:
         extension, lease = self._extension, held.lease
         extension.numbers.count_verdict(verdict)
-        spared = verdict.is_block and is_robots(request)
-        if response is not None and self._judge.is_followed(request, response, verdict):
-            held.pool.pause(lease)
-        elif spared:
+        if verdict.is_block and is_robots(request):
             held.pool.abandon(lease)
         else:
             now = extension.clock()
