@@ -152,10 +152,8 @@ def test_dry_run_only_counts(world: World, crawl: Crawler) -> None:
     assert result.pages[pages[0]]["status"] == 403
     assert result.pages[pages[1]]["verdict"]["kind"] == "BLOCKED"
     assert stat(result, "verdicts/BLOCKED") == 2
-    assert (
-        stat(result, "verdicts/THROTTLED")
-        == 1 + result.stats["retry/reason_count/429 Unknown Status"]
-    )
+    throttled = [visit for visit in world.site.visits if visit.path == "/page/2"]
+    assert stat(result, "verdicts/THROTTLED") == len(throttled) > 0
     for name in ("retries", "gave_up", "sessions/rested", "sessions/retired"):
         assert stat(result, name) == 0, name
 
