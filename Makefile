@@ -30,7 +30,7 @@ bench: .venv/test-ready  ## what the plugin costs
 	$(BIN)/python -m benchmarks.overhead $(ARGS)
 	$(BIN)/python -m benchmarks.pool_cost
 
-bench-policies: .venv/test-ready  ## all policies side by side in the simulator; ARGS="--seeds 1"
+bench-policies: .venv/dev-ready  ## all policies side by side in the simulator; ARGS="--seeds 1"
 	$(BIN)/python -m benchmarks.run_arena $(ARGS)
 
 clean:  ## remove what these commands have made
