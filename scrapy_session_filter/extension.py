@@ -11,6 +11,7 @@ import weakref
 from secrets import token_hex
 from typing import TYPE_CHECKING
 
+import scrapy
 from scrapy import signals
 from scrapy.exceptions import CloseSpider, NotConfigured
 from scrapy.utils.asyncio import create_looping_call
@@ -42,6 +43,8 @@ logger = logging.getLogger("scrapy_session_filter")
 
 RENEW_CLAIMS = 20.0
 """Seconds between two renewals of the claims in the store: a third of their time."""
+HONOURS_CLOSE_SPIDER = (2, 19)
+"""The first Scrapy tested in which CloseSpider from a spider_opened handler closes the spider."""
 WATCH_CLOSING = 0.25
 """Seconds between two looks whether the spider closes: whoever waits must not keep it."""
 ON_THE_WAY = 0.25
@@ -154,6 +157,9 @@ class SessionFilterExtension:
             except ConfigurationError as error:
                 logger.error("%s", error)  # noqa: TRY400 - the message says it all
                 reason = "session_filter_no_proxies"
+                if scrapy.version_info < HONOURS_CLOSE_SPIDER:
+                    asyncio.get_running_loop().call_later(0.1, self.close_spider, reason)
+                    return
                 raise CloseSpider(reason) from error
         for loop, interval in self._loops:
             loop.start(interval, now=False)
