@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from scrapy import Request
 
 
-def goes_without(request: Request, count: Callable[[str], None]) -> bool:
-    """Return whether a request goes its own way; ``count`` hears why."""
+def goes_without(request: Request, count: Callable[[str], None] = lambda why: None) -> bool:
+    """Return whether a request goes its own way; ``count`` hears why, as the name of a stat."""
     if request.meta.get(OPT_OUT) is False:
         count("opted_out")
         return True

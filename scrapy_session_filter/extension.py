@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
     from scrapy_session_filter.engines import EngineBinding
     from scrapy_session_filter.pool import SessionPool
-    from scrapy_session_filter.session import Session
     from scrapy_session_filter.verdict import Verdict
 
 logger = logging.getLogger("scrapy_session_filter")
@@ -91,9 +90,8 @@ class SessionFilterExtension:
         self.numbers = Numbers()
         self.count = self.numbers.count
         self.leases = HeldLeases(self._on_lost)
-        self.verdicts: dict[
-            str, Verdict
-        ] = {}  #: judged before the HTTP cache saw the answer, by lease
+        #: judged before the HTTP cache saw the answer, by lease
+        self.verdicts: dict[str, Verdict] = {}
         self.waiting = 0  #: requests that wait for a session in the middleware
         self.parks_pins = False  #: our queue keeps pinned requests until their session is ready
         self.most_waiting = max(1, crawler.settings.getint("CONCURRENT_REQUESTS") // 8)
@@ -125,13 +123,12 @@ class SessionFilterExtension:
             watcher=Watcher(
                 count=self.count,
                 urgent=self._on_urgent,
-                gone=self._on_gone,
+                gone=self.binding.forget,
                 ready=self._on_ready,
             ),
             store=self._store,
             thread=self._thread,
             remember=self.binding.remember,
-            forget=self.binding.forget,
         )
         self.pools.load_endpoint_health()
         self._saver = Saver(self.pools, self._store, self._thread, self.clock)
@@ -260,9 +257,6 @@ class SessionFilterExtension:
         if not self._closing:
             self._saver.soon()
 
-    def _on_gone(self, session: Session) -> None:
-        self.binding.forget(session)
-
     def _on_ready(self, site: str) -> None:
         self.pulse.after(NUDGE)
 
@@ -283,7 +277,7 @@ class SessionFilterExtension:
         pool = self.pools.peek(site)
         if pool is None:
             return 0.0
-        wait = pool.next_chance() if pin is None else pool.pin_chance(pin)
+        wait = _chance(pool, pin)
         if wait and not pool.given_up and self._may_wait(pool):
             return 0.0
         return wait
@@ -295,8 +289,12 @@ class SessionFilterExtension:
     def handed_out(self, site: str, pin: str | None = None) -> None:
         """Note that the queue let a request of a site go: it may be the one that waits."""
         pool = self.pools.peek(site)
-        if pool is not None and (pool.next_chance() if pin is None else pool.pin_chance(pin)):
+        if pool is not None and _chance(pool, pin):
             pool.handed_out = self.clock()
+
+
+def _chance(pool: SessionPool, pin: str | None) -> float:
+    return pool.next_chance() if pin is None else pool.pin_chance(pin)
 
 
 def extension_of(crawler: Crawler, component: str) -> SessionFilterExtension:

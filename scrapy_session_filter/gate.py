@@ -5,11 +5,10 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from scrapy.utils.httpobj import urlparse_cached
-
+from scrapy_session_filter.admission import goes_without
 from scrapy_session_filter.extension import extension_of
 from scrapy_session_filter.refusals import IgnoredRefused
-from scrapy_session_filter.tracking import META_KEY, OPT_OUT, lease_of
+from scrapy_session_filter.tracking import META_KEY, lease_of
 from scrapy_session_filter.verdict import Kind
 
 if TYPE_CHECKING:
@@ -45,19 +44,12 @@ class ProxyGate:
         if held is not None:
             if self._extension.binding.carries(request, held.lease.session):
                 return
-        elif self._goes_without(request):
+        elif goes_without(request):
             return
         self._extension.count("refused")
         msg = f"{request} was stopped at the gate: it does not carry its session's proxy"
         logger.error("%s (does another middleware touch it?)", msg)
         raise IgnoredRefused(msg)
-
-    def _goes_without(self, request: Request) -> bool:
-        return (
-            request.meta.get(OPT_OUT) is False
-            or bool(request.meta.get("proxy"))
-            or urlparse_cached(request).scheme == "data"
-        )
 
     async def process_response(self, request: Request, response: Response) -> Response:
         """Scrub the request; with an HTTP cache, judge now and keep blocks out of it."""

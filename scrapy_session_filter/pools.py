@@ -54,7 +54,6 @@ class SitePools:
         store: SessionStore,
         thread: StoreThread,
         remember: Callable[[Session], None],
-        forget: Callable[[Session], None],
     ) -> None:
         self.endpoint_health = EndpointHealth()
         self.restored = snapshot.Restored()
@@ -71,7 +70,6 @@ class SitePools:
         self._store = store
         self._thread = thread
         self._remember = remember
-        self._forget = forget
         self._pools: OrderedDict[str, SessionPool] = OrderedDict()  # the longest unused first
         self._loading: dict[str, asyncio.Task[SessionPool]] = {}
         self._batches = 0
@@ -110,8 +108,7 @@ class SitePools:
         restored = snapshot.restore(pool, claim.rows, state, now=now, wall_offset=time.time() - now)
         if claim.rows:
             logger.info("%s: %s", site, restored)
-        for name in ("kept", "expired", "no_proxy", "damaged"):
-            setattr(self.restored, name, getattr(self.restored, name) + getattr(restored, name))
+        self.restored.add(restored)
         self._pools[site] = pool
         self._make_room()
         return pool
@@ -148,7 +145,7 @@ class SitePools:
             batch = self._batch([pool])
             exits = {session.exit for session in pool.sessions.values()}
             for session in pool.sessions.values():
-                self._forget(session)  # what it holds comes back with it from the store
+                self._watcher.gone(session)  # what it holds comes back with it from the store
             if batch:
                 self._thread.submit(partial(self._store.apply, batch))
             self._thread.submit(partial(self._store.release, site, exits))

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 from scrapy.exceptions import NotConfigured
 from scrapy.utils.misc import build_from_crawler, load_object
 
+from scrapy_session_filter.admission import goes_without
 from scrapy_session_filter.extension import extension_of
-from scrapy_session_filter.tracking import OPT_OUT, PIN, Track
+from scrapy_session_filter.tracking import PIN, Track
 
 if TYPE_CHECKING:
     from scrapy import Request
@@ -111,9 +112,7 @@ class SessionAwarePriorityQueue:
         )
 
     def _site_of(self, request: Request) -> str:
-        if self._extension is None or request.meta.get(OPT_OUT) is False:
-            return _FREE
-        if request.meta.get("proxy"):
+        if self._extension is None or goes_without(request):
             return _FREE
         site = self._extension.site_of(request)
         pin = request.meta.get(PIN)

@@ -25,6 +25,13 @@ class Restored:
     no_proxy: int = 0
     damaged: int = 0
 
+    def add(self, more: Restored) -> None:
+        """Add another site's numbers."""
+        self.kept += more.kept
+        self.expired += more.expired
+        self.no_proxy += more.no_proxy
+        self.damaged += more.damaged
+
     def __str__(self) -> str:
         return (
             f"{self.kept} sessions restored ({self.expired} had expired, {self.no_proxy} had lost "
