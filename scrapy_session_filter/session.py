@@ -151,9 +151,10 @@ class Session:
             learnt=row.get("learnt"),
             extra={k: v for k, v in row.items() if k not in _FIELDS} or None,
         )
-        if rest is not None:
+        wake = -math.inf if rest is None else _seconds(row, "rest") - wall_offset
+        if wake > now:  # a rest that ended meanwhile is over
             session.state = State.RESTING
-            session.wake = _seconds(row, "rest") - wall_offset
+            session.wake = wake
         return session
 
 

@@ -108,6 +108,11 @@ class HazardTable:
         below = (sum(blocks[:low]) + 0.1 + 5.0 * overall) / (sum(uses[:low]) + 10.0)
         return sum(blocks[low:high]) > 0.9 + 2.0 * below * sum(uses[low:high])
 
+    def is_wall(self, scale: int, level: float) -> bool:
+        """Return whether most uses around ``level`` were blocked, as far as is remembered."""
+        at = bin_of(level)
+        return self.blocks[scale][at] + 0.1 > 0.5 * (self.uses[scale][at] + 1.0)
+
     def fit(self, scale: int) -> None:
         """Bring `risk` and `hazard` up to date, on one scale."""
         uses, blocks = self.uses[scale], self.blocks[scale]
