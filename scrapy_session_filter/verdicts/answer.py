@@ -193,23 +193,19 @@ class Answer:
     @_once
     def is_rich(self) -> bool:
         """Whether the page has at least `RICH` links in the window that is looked at."""
-        body, at = self.body or b"", -1
-        for _ in range(RICH):
-            at = body.find(b"</a", at + 1, SHORT)
-            if at < 0:
-                return False
-        return True
+        window = (self.body or b"")[:SHORT]
+        return len(window.split(b"</a", RICH)) > RICH
 
     @_once
     def text(self) -> bytes:
         """Return the window in which markers are looked for, in lower case.
 
-        All of a short page; the head and tail of a longer one, without its styles; only the edges
-        of one that is long or full of links, has a title, and an ordinary status.
+        All of a short page; the head and tail of a longer one, without its styles. Only the edges of
+        a page that is not thin, has a title, and an ordinary status.
         """
         body = self.body or b""
-        if not self.is_short and self.status in ORDINARY and self.title:
-            body = body[:EDGE] + b"\n" + body[max(EDGE, len(body) - EDGE) :]
+        if self.status in ORDINARY and len(body) > 2 * EDGE and self.title and not self.is_thin:
+            body = body[:EDGE] + b"\n" + body[-EDGE:]
         elif len(body) > SHORT:
             body = without(body[:DEEP], b"<style", b"</style>")  # some hide behind 100 kB of it
             body = body[:HEAD] + b"\n" + body[max(HEAD, len(body) - TAIL) :]
@@ -240,7 +236,9 @@ class Answer:
 
         Entities are resolved, white space is single, apostrophes are straight.
         """
-        text = self.text[:THIN] if self.is_data else visible_text(self.text, THIN)
+        body = self.body or b""
+        page = body if len(body) <= SHORT else self.text
+        text = page[:THIN] if self.is_data else visible_text(page, THIN)
         prose = text.decode("utf-8", "replace")
         if "&" in prose:
             prose = unescape(prose)
