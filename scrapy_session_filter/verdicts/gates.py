@@ -40,9 +40,7 @@ def thin_or_failed(answer: Answer) -> bool:
 class Having:
     """Require one of some statuses, and what another gate requires."""
 
-    def __init__(
-        self, statuses: Container[int], page: Callable[[Answer], bool] = anywhere
-    ) -> None:
+    def __init__(self, statuses: Container[int], page: Callable[[Answer], bool] = anywhere) -> None:
         self.statuses, self.page = statuses, page
 
     def __call__(self, answer: Answer) -> bool:

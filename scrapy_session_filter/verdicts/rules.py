@@ -114,9 +114,7 @@ class RuleBook:
             (rule.literal.lower().encode(), n)
             for n, rule in self.by[Where.CODE] + self.by[Where.TEXT]
         )
-        self.prose = Finder(
-            (rule.literal.lower().encode(), n) for n, rule in self.by[Where.PROSE]
-        )
+        self.prose = Finder((rule.literal.lower().encode(), n) for n, rule in self.by[Where.PROSE])
         self.words = {
             status: Words(
                 (rule.literal.lower().encode(), rule.also.lower().encode())
@@ -159,7 +157,7 @@ class RuleBook:
         return self._ranked(found, answer)
 
     def _ranked(self, found: list[int], answer: Answer) -> list[int]:
-        return sorted({n for n in found if self._has_companion(n, answer)})
+        return found and sorted({n for n in found if self._has_companion(n, answer)})
 
     def _has_companion(self, n: int, answer: Answer) -> bool:
         also = self.rules[n].also.lower()

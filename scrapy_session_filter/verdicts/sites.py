@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 from scrapy_session_filter.verdicts.gates import (
-    short,
     Having,
     data,
     failed,
     gate_page,
+    short,
     sparse,
     thin,
     thin_or_failed,

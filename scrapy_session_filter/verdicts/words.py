@@ -36,7 +36,7 @@ class Words:
             phrases = [words for part in parts if (words := _folded(part))]
             if not phrases or any(map(_is_unspaced, parts)):
                 continue
-            rarest = max(sum(phrases, []), key=lambda word: (word not in _COMMON, len(word)))
+            rarest = max((word for words in phrases for word in words), key=_rareness)
             edges = frozenset(word for words in phrases for word in (words[0], words[-1]))
             inner = frozenset(word for words in phrases for word in words[1:-1])
             self._needed.setdefault(rarest, set()).add(_Needed(inner, edges - {rarest}))
@@ -67,6 +67,10 @@ class Words:
         )
 
 
+def _rareness(word: bytes) -> tuple[bool, bool, int]:
+    return word not in _COMMON, not word.isdigit() or len(word) >= _CODE, len(word)
+
+
 class _Needed(NamedTuple):
     """What a text must have beside a literal's rarest word: the ends may be parts of words."""
 
@@ -74,14 +78,16 @@ class _Needed(NamedTuple):
     edges: frozenset[bytes]
 
 
+_CODE = 4  # digits of an error code, such as 1020
 #: words of literals that ordinary pages are full of, too
 _COMMON = frozenset(
     (
-        b"a access account address and application are browser button code com container content "
-        b"cookie cookies document error for form href html http https id in input is javascript "
-        b"location name not of on open page password please reference request requests script "
-        b"security server site src text that the this to translate type url used user window with "
-        b"you your"
+        b"a access account address and application are browser button cloudflare code com complete "
+        b"container content cookie cookies country document error for form from google have href "
+        b"html http https id in input is javascript location name not of on open page password "
+        b"please reference replace request requests script security server service site src storage "
+        b"support text that the this to translate type url used user var verification website "
+        b"window with you your"
     ).split()
 )
 
