@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 _TAGS_LIMIT = 1500  # more tags than any page has that is nothing but a block
+_CUTS_LIMIT = 500  # so with scripts, styles and comments
 
 
 def visible_text(page: bytes, enough: int) -> bytes:
@@ -45,9 +46,10 @@ _UNSEEN = (
 
 
 def without(page: bytes, opening: bytes, closing: bytes) -> bytes:
-    """Cut out everything between an opening and its closing, or the end."""
-    kept, at, start = [], 0, page.find(opening)
-    while start >= 0:
+    """Cut out everything between an opening and its closing, or the end; not very often."""
+    kept: list[bytes] = []
+    at, start = 0, page.find(opening)
+    while start >= 0 and len(kept) < _CUTS_LIMIT:
         kept.append(page[at:start])
         end = page.find(closing, start)
         if end < 0:
