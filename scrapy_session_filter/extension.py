@@ -93,7 +93,7 @@ class SessionFilterExtension:
         #: judged before the HTTP cache saw the answer, by lease
         self.verdicts: dict[str, Verdict] = {}
         self.waiting = 0  #: requests that wait for a session in the middleware
-        self.parks_pins = False  #: our queue keeps pinned requests until their session is ready
+        self.has_queue = False  #: the scheduler holds its requests in queues of ours
         self.most_waiting = max(1, crawler.settings.getint("CONCURRENT_REQUESTS") // 8)
         self.judge = settings.make_judge()
         self.answers = AnswerJudge(crawler, self)
@@ -266,35 +266,30 @@ class SessionFilterExtension:
         """Return the key of the pool a request belongs to."""
         return str(request.meta.get(SITE) or self.settings.site_key(request))
 
-    def wait_of(self, site: str, pin: str | None = None) -> float:
-        """Return for how many seconds the queue should keep a site's requests; 0.0: hand one out.
+    def load_of(self, site: str, pin: str | None = None) -> tuple[float, int]:
+        """Return for how many seconds the queue should keep a site's requests, and how many are out.
 
-        With ``pin``, those that are pinned to this session and were given back.
-
-        One request of a site that has no session ready is handed out all the same: it waits in the
-        middleware and is off as soon as there is one.
+        With ``pin``, those that are pinned to this session and were given back. One request of a
+        site that has no session ready is handed out all the same: it waits in the middleware and is
+        off as soon as there is one. For that the seconds are negative.
         """
         pool = self.pools.peek(site)
         if pool is None:
-            return 0.0
-        wait = _chance(pool, pin)
+            return 0.0, 0
+        wait = pool.next_chance() if pin is None else pool.pin_chance(pin)
         if wait and not pool.given_up and self._may_wait(pool):
-            return 0.0
-        return wait
+            wait = -wait
+        return wait, pool.in_flight
 
     def _may_wait(self, pool: SessionPool) -> bool:
         on_the_way = self.clock() - pool.handed_out < ON_THE_WAY
         return not pool.waiting and not on_the_way and self.waiting < self.most_waiting
 
-    def handed_out(self, site: str, pin: str | None = None) -> None:
-        """Note that the queue let a request of a site go: it may be the one that waits."""
+    def handed_out(self, site: str) -> None:
+        """Note that the queue let a request of a site go to wait for a session."""
         pool = self.pools.peek(site)
-        if pool is not None and _chance(pool, pin):
+        if pool is not None:
             pool.handed_out = self.clock()
-
-
-def _chance(pool: SessionPool, pin: str | None) -> float:
-    return pool.next_chance() if pin is None else pool.pin_chance(pin)
 
 
 def extension_of(crawler: Crawler, component: str) -> SessionFilterExtension:
