@@ -7,7 +7,6 @@ carried out.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from typing import TYPE_CHECKING
 
@@ -119,12 +118,13 @@ class SessionFilterMiddleware:
 
     async def _without_store(self, request: Request, track: Track, error: StoreError) -> Request:
         """Send a request back to the scheduler whose site's sessions cannot be read just now."""
-        self._extension.count("store_errors")
-        if track.inline and self._extension.closing:
+        extension = self._extension
+        extension.count("store_errors")
+        if track.inline and extension.closing:
             msg = f"{request}: the spider closes, and the store cannot be read"
             raise IgnoredRefused(msg)
-        logger.warning("%s waits: the store cannot be read (%s)", request, error)
-        await asyncio.sleep(self._settings.wait_timeout)
+        logger.debug("%s waits: the store cannot be read (%s)", request, error)
+        await self._acquirer.pause(track)
         return again(request, track)
 
     def _take_over(self, request: Request, track: Track, how: Arrival) -> Track:
