@@ -9,6 +9,7 @@ to 2.19 (``Download*Error``) with the handlers for HTTP/1.1, HTTP/2, aiohttp, ht
 from __future__ import annotations
 
 import errno
+import re
 from typing import TYPE_CHECKING
 
 from scrapy_session_filter.verdict import About, Kind, Strength, Verdict
@@ -28,7 +29,7 @@ _LOCAL = {
         *("no route to host", "network is unreachable", "network is down", "noroute"),
         *("err_internet_disconnected", "err_network_changed", "err_address_unreachable"),
     ),
-    "local-bind": ("cannot assign requested address", "address already in use"),
+    "local-bind": (*("cannot assign requested address", "address already in use", "curl: (45)"),),
     "local-resolver": (
         *(
             "temporary failure in name resolution",
@@ -37,7 +38,12 @@ _LOCAL = {
         ),
         *("err_dns_server_failed", "err_dns_timed_out", "err_dns_malformed_response"),
     ),
-    "local-memory": ("cannot allocate memory", "no buffer space available", "err_out_of_memory"),
+    "local-memory": (
+        "cannot allocate memory",
+        "no buffer space available",
+        "err_out_of_memory",
+        "curl: (27)",
+    ),
 }
 _LOCAL_NAMES = {"ConnectBindError": "local-bind", "NoRouteError": "local-no-route"}
 _LOCAL_ERRNOS = {
@@ -64,6 +70,7 @@ _PROXY = {
             "could not resolve proxy",
         ),
         *("cannot connect to proxy", "failed to connect to proxy", "curl: (97)"),
+        *("ns_error_proxy_", "ns_error_unknown_proxy_host"),
     ),
     "proxy-tunnel": (
         *(
@@ -87,16 +94,28 @@ _CANCELLED = (
 )
 _DNS = (
     frozenset(("CannotResolveHostError", "DNSLookupError", "ClientConnectorDNSError", "gaierror")),
-    ("err_name_not_resolved", "could not resolve host", "name or service not known"),
+    (
+        "err_name_not_resolved",
+        "could not resolve host",
+        "name or service not known",
+        "ns_error_unknown_host",
+    ),
 )
 _TIMEOUT = (
     frozenset(("DownloadTimeoutError", "TimeoutError", "TimeoutException", "Timeout")),
-    ("err_timed_out", "err_connection_timed_out", "timed out", "took longer than"),
+    (
+        "err_timed_out",
+        "err_connection_timed_out",
+        "timed out",
+        "took longer than",
+        "ns_error_net_timeout",
+    ),
 )
 _REFUSED = (
     frozenset(("DownloadConnectionRefusedError", "ConnectionRefusedError", "ClientConnectorError")),
     (
         *("err_connection_refused", "err_connection_failed", "connection refused", "curl: (7)"),
+        "ns_error_connection_refused",
         *("all connection attempts failed",),
     ),
 )
@@ -110,17 +129,14 @@ _LOST = (
     ),
     (
         *("err_connection_reset", "err_connection_closed", "err_empty_response", "err_http2_"),
-        *(
-            "err_ssl",
-            "err_cert",
-            "err_quic",
-            "curl: (35)",
-            "curl: (52)",
-            "curl: (56)",
-            "curl: (92)",
-        ),
+        *("err_ssl", "err_cert", "err_quic", "err_invalid_http_response", "err_incomplete_"),
+        *("ns_error_net_reset", "ns_error_net_interrupt", "ssl_error_", "sec_error_"),
+        *("curl: (1)", "curl: (8)", "curl: (16)", "curl: (18)", "curl: (35)", "curl: (52)"),
+        *("curl: (55)", "curl: (56)", "curl: (60)", "curl: (92)", "curl: (95)", "curl: (96)"),
     ),
 )
+
+_BROWSER_ERROR = re.compile(r"(?<=net::)err_[a-z0-9_]{1,50}|\bns_error_[a-z0-9_]{1,50}")
 
 
 def by_exception(exception: BaseException, *, proxied: bool = True) -> Verdict:
@@ -128,7 +144,7 @@ def by_exception(exception: BaseException, *, proxied: bool = True) -> Verdict:
 
     ``proxied`` says whether it went through a proxy: then a refused connection or a time-out before
     the site answered is the proxy's. An exception that nothing here knows is a SITE_ERROR with the
-    reason ``exception-<ClassName>``, to be counted by that name.
+    reason ``exception-<ClassName>``, or the browser's own name of it, to be counted by that name.
     """
     chain = list(_chain(exception))
     names = {cls.__name__ for error in chain for cls in type(error).__mro__}
@@ -137,8 +153,14 @@ def by_exception(exception: BaseException, *, proxied: bool = True) -> Verdict:
         _local(chain, names, text)
         or (_proxy(names, text) if proxied else None)
         or _connection(names, text, proxied=proxied)
-        or Verdict(Kind.SITE_ERROR, f"exception-{type(exception).__name__[:60]}", Strength.WEAK)
+        or Verdict(Kind.SITE_ERROR, f"exception-{_name(exception, text)}", Strength.WEAK)
     )
+
+
+def _name(exception: BaseException, text: str) -> str:
+    """Return what an unknown exception is counted by: browsers' errors are all of one class."""
+    browser = _BROWSER_ERROR.search(text)
+    return browser[0].upper() if browser else type(exception).__name__[:60]
 
 
 def _local(chain: list[BaseException], names: set[str], text: str) -> Verdict | None:
