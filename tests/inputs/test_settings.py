@@ -371,7 +371,7 @@ def test_site_key_never_asks_the_network(monkeypatch: pytest.MonkeyPatch) -> Non
 
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
     monkeypatch.setattr(socket.socket, "connect", refuse)
-    site_keys._registrable.cache_clear()
+    site_keys._domain.cache_clear()
     fresh = TLDExtract(suffix_list_urls=(), cache_dir=None)
     monkeypatch.setattr(site_keys, "_extract", fresh)
     assert read(SITE="domain").site_key(Request("http://a.example.co.uk")) == "example.co.uk"
