@@ -173,7 +173,7 @@ ZERO_IS_NOTHING = ["MAX_ERRORS", "MAX_SITES", "PROXIES_REFRESH", "WAIT_TIMEOUT",
     [
         (4, INTS, ["ten", "", [], {}, b"1", 1.5, 10.0, "1.5", "0x10", "1_0_", object()]),
         (4, SECONDS, ["ten", "", [], {}, b"1", object()]),
-        (4, ["ENABLED", "DRY_RUN"], ["yes", "", 2, 1.0, [], "TRUE!"]),
+        (4, ["ENABLED", "DRY_RUN", "LEARN_NORMAL"], ["yes", "", 2, 1.0, [], "TRUE!"]),
         (4, ["GIVE_UP"], ["raise", "", 1, []]),
         (4, ["STORE"], ["postgres://x", "sqlite", "", "/tmp/x.db", 5, Path("x")]),
         (
@@ -203,6 +203,7 @@ ZERO_IS_NOTHING = ["MAX_ERRORS", "MAX_SITES", "PROXIES_REFRESH", "WAIT_TIMEOUT",
                 {5: {"css": "a"}},
             ],
         ),
+        (4, ["RULES"], [[], "x", "[]", 5, {"a": 1}, {"a": {}}, {"no-such-rule": None}]),
         (5, INTS + SECONDS, [-1, "-1", -(10**30)]),
         (5, ZERO_IS_NOTHING, [0, "0", 0.0]),
         (6, INTS + SECONDS, [True, False, math.nan, math.inf, "nan", "inf", 10**30, "9" * 400]),
@@ -425,6 +426,15 @@ def test_expectations_reach_the_judge(expect: Any) -> None:
         for body in (b"<html>the price</html>", b"<html>nothing</html>")
     ]
     assert kinds == [Kind.OK, Kind.BLOCKED]
+
+
+def test_rules_reach_the_judge() -> None:
+    """Rules of one's own and those switched off arrive in the judge."""
+    rule = {"where": "title", "literal": "Gone fishing"}
+    page = HtmlResponse("http://h.example", body=b"<title>Gone fishing</title>")
+    assert read(RULES={"mine": rule}).make_judge().response(page).kind is Kind.BLOCKED
+    assert read(RULES='{"cf-title": null}').rules == {"cf-title": None}
+    assert not read(LEARN_NORMAL=False).learn_normal
 
 
 def test_queue_is_the_one_that_ours_wraps() -> None:
