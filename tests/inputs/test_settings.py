@@ -82,7 +82,7 @@ def test_defaults_are_those_of_the_manual() -> None:
         "max_errors": 1, "concurrency": 0, "delay": 0.0, "max_sites": 1000, "block_statuses": None,
         "block_markers": (), "retry_times": 10, "give_up": "drop", "wait_timeout": 2.0,
         "first_timeout": 30.0, "exhausted_timeout": 900.0, "store": "sqlite:", "save_interval": 2.0,
-        "dry_run": False,
+        "dry_run": False, "store_timeout": 300.0,
     }  # fmt: skip
     assert {name: getattr(settings, name) for name in plain} == plain
 
@@ -164,7 +164,7 @@ def test_values_may_come_as_objects_or_as_text(
 UA = {"User-Agent": "Mozilla/5.0"}
 INTS = ["MAX_SESSIONS", "MAX_USES", "MAX_ERRORS", "CONCURRENCY", "MAX_SITES", "RETRY_TIMES"]
 SECONDS = ["PROXIES_REFRESH", "MAX_AGE", "MAX_IDLE", "DELAY", "WAIT_TIMEOUT", "FIRST_TIMEOUT"]
-SECONDS += ["EXHAUSTED_TIMEOUT", "SAVE_INTERVAL"]
+SECONDS += ["EXHAUSTED_TIMEOUT", "SAVE_INTERVAL", "STORE_TIMEOUT"]
 ZERO_IS_NOTHING = ["MAX_ERRORS", "MAX_SITES", "PROXIES_REFRESH", "WAIT_TIMEOUT", "SAVE_INTERVAL"]
 
 
