@@ -44,7 +44,10 @@ def new_session_id() -> str:
 
 
 class State(Enum):
-    """Where a session stands; RETIRED is terminal."""
+    """Where a session stands.
+
+    RETIRED is terminal; here a session is that, too, once its exit is another process's.
+    """
 
     LIVE = "live"
     RESTING = "resting"
@@ -85,6 +88,7 @@ class Session:
     memo: Any = None
     extra: dict[str, Any] | None = None  #: fields of a newer release, kept as they are
     ready: bool = False  #: can take a request now, as the pool last found
+    leaving: bool = False  #: takes no new request: its exit is wanted by another process
 
     @property
     def proven(self) -> bool:

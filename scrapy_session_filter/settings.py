@@ -213,6 +213,13 @@ class SessionFilterSettings:
             "'memory:', 'sqlite:PATH' (no path: in JOBDIR, else the project's data dir) or 'redis://...'",
         ),
     )
+    store_timeout: float = field(
+        metadata=_about(
+            300.0,
+            seconds(0, _YEARS),
+            "seconds that requests wait for a store that is gone; then the spider closes (0: never)",
+        )
+    )
     save_interval: float = field(
         metadata=_about(2.0, seconds(0.05, 3600), "seconds between two saves of what changed")
     )

@@ -107,11 +107,10 @@ class Judge:
 
     def answer(self, answer: Answer) -> Verdict:
         """Judge an answer that was read already."""
-        for detector in self.detectors:
-            verdict = self._asked(detector, answer)
-            if verdict is not None:
-                return self._finished(verdict, answer)
-        return self._finished(by_status(answer.status, "retry-after" in answer.headers), answer)
+        verdict = self._first(self.detectors, answer)
+        if verdict is None:
+            verdict = by_status(answer.status, "retry-after" in answer.headers)
+        return self._finished(verdict, answer)
 
     def exception(
         self,
@@ -139,23 +138,31 @@ class Judge:
             )
         for detector in self.detectors:
             name = getattr(detector, "__name__", type(detector).__name__)
-            remarks.append(Remark(name, "detector", self._asked(detector, answer)))
+            said = self._first((detector,), answer)
+            remarks.append(Remark(name, "detector", said))
         return Explanation(self.answer(answer), tuple(remarks))
 
-    def _asked(self, detector: Detector, answer: Answer) -> Verdict | None:
-        """Ask one detector; one that raises or answers nonsense abstains, and is reported once."""
-        try:
-            verdict = detector(answer)
-        except Exception as error:  # noqa: BLE001 - other people's code must not end the crawl
-            self._complain(detector, type(error).__name__, repr(error))
-            return None
-        if verdict is None or isinstance(verdict, Verdict):
-            return verdict
+    def _first(self, detectors: Iterable[Detector], answer: Answer) -> Verdict | None:
+        """Return the first verdict; who raises or talks nonsense abstains, and is reported once."""
+        for detector in detectors:
+            try:
+                verdict = detector(answer)
+            except Exception as error:  # noqa: BLE001 - other people's code must not end the crawl
+                self._complain(detector, type(error).__name__, repr(error))
+                continue
+            if verdict is not None and self._is_verdict(verdict, detector):
+                return verdict
+        return None
+
+    def _is_verdict(self, verdict: object, detector: Detector) -> bool:
+        """Whether a detector answered with a verdict."""
+        if isinstance(verdict, Verdict):
+            return True
         close = getattr(verdict, "close", None)  # a coroutine that nobody will await
         if callable(close):
             close()
         self._complain(detector, type(verdict).__name__, f"returned a {type(verdict).__name__}")
-        return None
+        return False
 
     def _complain(self, detector: Detector, kind: str, text: str) -> None:
         name = getattr(detector, "__name__", type(detector).__name__)

@@ -32,7 +32,15 @@ OURS = frozenset(
         *("ENABLED", "PROXY", "PROXIES", "PROXIES_REFRESH", "POLICY", "MAX_SESSIONS", "MAX_AGE"),
         *("MAX_IDLE", "MAX_USES", "MAX_ERRORS", "CONCURRENCY", "DELAY", "SITE", "MAX_SITES"),
         *("BLOCK_STATUSES", "BLOCK_MARKERS", "DETECTORS", "RETRY_TIMES", "GIVE_UP", "WAIT_TIMEOUT"),
-        *("FIRST_TIMEOUT", "EXHAUSTED_TIMEOUT", "STORE", "SAVE_INTERVAL", "IDENTITY", "DRY_RUN"),
+        *(
+            "FIRST_TIMEOUT",
+            "EXHAUSTED_TIMEOUT",
+            "STORE",
+            "STORE_TIMEOUT",
+            "SAVE_INTERVAL",
+            "IDENTITY",
+            "DRY_RUN",
+        ),
     )
 )
 
