@@ -54,7 +54,7 @@ class _News:
 
 
 class ClaimKeeper:
-    """Keeps the claims of all pools; ``count`` hears of events by name."""
+    """Keeps the claims of all pools; ``count`` hears of events by name, and how many there were."""
 
     def __init__(
         self,
@@ -64,14 +64,14 @@ class ClaimKeeper:
         tenure: Tenure,
         *,
         clock: Callable[[], float],
-        count: Callable[[str], None],
+        count: Callable[..., None],
     ) -> None:
         self._pools = pools
         self._store = store
         self._thread = thread
         self._tenure = tenure
         self._clock = clock
-        self._count = count
+        self.count = count
         self._talking = False
         self._renew_at = -1.0
         self._generation = store.generation
@@ -120,7 +120,7 @@ class ClaimKeeper:
         failure = done.exception()
         if failure is not None:
             logger.error("Claims could not be kept", exc_info=failure)
-            self._count("store_failures")
+            self.count("store_failures")
             return
         news = done.result()
         for site, exits in news.lost.items():
@@ -136,9 +136,9 @@ class ClaimKeeper:
             self._grace_until = asked + GRACE
             self._take_back()
         for site, share in news.shares.items():
-            self._pools.gain(site, share)
+            self.count("exits/gained", self._pools.gain(site, share))
         for site, number in news.surplus.items():
-            self._pools.give_back(site, number)
+            self.count("exits/given_back", self._pools.give_back(site, number))
 
     def _prolong(self, until: float) -> None:
         lapsed = self._clock() >= self._tenure.until
@@ -147,14 +147,13 @@ class ClaimKeeper:
             self._pools.go_on()
 
     def _lose(self, site: str, exits: Collection[str]) -> None:
-        for _ in exits:
-            self._count("exits_lost")
+        self.count("exits/lost", len(exits))
         logger.warning("%s: %d exits were lost to other processes", site, len(exits))
         self._pools.lose(site, exits)
 
     def _note(self, error: StoreError | None) -> None:
         if error is not None:
-            self._count("store_failures")
+            self.count("store_failures")
             if not self._failing:
                 left = max(0.0, self._tenure.until - self._clock())
                 logger.error(

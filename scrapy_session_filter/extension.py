@@ -19,7 +19,7 @@ from scrapy.utils.asyncio import create_looping_call
 from scrapy_session_filter.claiming import EVERY, ClaimKeeper
 from scrapy_session_filter.engine_pulse import EnginePulse
 from scrapy_session_filter.engines import HttpBinding
-from scrapy_session_filter.exceptions import ConfigurationError
+from scrapy_session_filter.exceptions import ConfigurationError, SessionFilterError
 from scrapy_session_filter.judging import AnswerJudge
 from scrapy_session_filter.leases import HeldLeases
 from scrapy_session_filter.numbers import Numbers
@@ -73,12 +73,16 @@ class SessionFilterExtension:
         Raises `ConfigurationError` or `StoreError`; NotConfigured only where
         ``SESSION_FILTER_ENABLED`` is false.
         """
-        settings = SessionFilterSettings.from_settings(crawler.settings)
-        if not settings.enabled:
-            logger.info("Session filter disabled: SESSION_FILTER_ENABLED is False")
-            msg = "SESSION_FILTER_ENABLED is False"
-            raise NotConfigured(msg)
-        extension = cls(crawler, settings)
+        try:
+            settings = SessionFilterSettings.from_settings(crawler.settings)
+            if not settings.enabled:
+                logger.info("Session filter disabled: SESSION_FILTER_ENABLED is False")
+                msg = "SESSION_FILTER_ENABLED is False"
+                raise NotConfigured(msg)
+            extension = cls(crawler, settings)
+        except SessionFilterError:
+            fail(crawler)
+            raise
         connect = crawler.signals.connect
         connect(extension.spider_opened, signal=signals.spider_opened)
         connect(extension.spider_idle, signal=signals.spider_idle)
@@ -306,6 +310,15 @@ class SessionFilterExtension:
             pool.handed_out = self.clock()
 
 
+def fail(crawler: Crawler) -> None:
+    """Let the process exit with 1, as a crawl that could not be set up does from Scrapy 2.15 on.
+
+    Before, only one without a spider did.
+    """
+    if scrapy.version_info < (2, 15):
+        crawler.spider = None
+
+
 def extension_of(crawler: Crawler, component: str) -> SessionFilterExtension:
     """Return the crawl's extension for one of the other components.
 
@@ -317,6 +330,7 @@ def extension_of(crawler: Crawler, component: str) -> SessionFilterExtension:
         raise NotConfigured(msg)
     extension = crawler.get_extension(SessionFilterExtension)
     if extension is None:
+        fail(crawler)
         setting, found = "EXTENSIONS", "without scrapy_session_filter.SessionFilterExtension"
         expected = f"the extension that {component} works with; the add-on sets up all of them"
         raise ConfigurationError(setting, found, expected)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
 
 LATELY = 10.0
 """Seconds in which a site was asked for, so that its pool claims more exits."""
-HUNGRY = 2.0
-"""Seconds between two attempts to get more exits where none is free."""
 _LONGEST_CLAIM = 1.0  # seconds after which a share is left as it is, so that saves get their turn
 
 
@@ -66,7 +63,6 @@ class Holdings:
         self._pool = pool
         self._rng = rng
         self._short = 0  # exits lacking of an equal part, at the last claim
-        self._claimed_at = -math.inf
         self._leaving: set[Session] = set()
         self.list_changed = False  #: proxies came to the list that are not claimed yet
 
@@ -87,20 +83,17 @@ class Holdings:
         pool = self._pool
         if now - pool.ledger.asked > LATELY:
             return None
+        for session_id in [id_ for id_, until in pool.away.items() if now - until > LATELY]:
+            del pool.away[session_id]  # nobody asks for it any more
         proxies = pool.proxies
         partly = proxies is not None and not proxies.is_whole
         hungry = partly and proxies is not None and not proxies.has_free(now)
-        if not (
-            self._short
-            or (partly and (renewing or self.list_changed))
-            or ((hungry or pool.away) and now - self._claimed_at >= HUNGRY)
-        ):
+        if not (self._short or (partly and (renewing or self.list_changed)) or hungry or pool.away):
             return None
         return [] if proxies is None else proxies.unclaimed()
 
     def gain(self, share: Share, now: float, wall_offset: float) -> tuple[Restored, set[str]]:
         """Take in what was claimed; returns what became of its sessions, and exits without a use."""
-        self._claimed_at = now
         self._short = share.short
         self.list_changed = False
         pool = self._pool
@@ -123,9 +116,9 @@ class Holdings:
         return share.exits - self.exits - gone
 
     def surrender(self, number: int, now: float) -> list[str]:
-        """Return up to ``number`` exits to give back now: drawn from those not in use.
+        """Return up to ``number`` exits to give back now, drawn from all: good ones and bad ones.
 
-        Where that is not enough, some in use take no more requests; they follow on a later call.
+        Of those drawn, the ones in use take no more requests and follow on a later call.
         """
         pool = self._pool
         here = {s for s in self._leaving if pool.sessions.get(s.id) is s}
@@ -134,21 +127,17 @@ class Holdings:
         lacking = number - len(ready) - len(self._leaving)
         if lacking <= 0:
             return ready
-        idle = [] if pool.proxies is None else pool.proxies.unused()
-        busy = []
-        for session in pool.sessions.values():
-            if session in here:
+        sessions = {s.exit: s for s in pool.sessions.values() if s not in here}
+        exits = [*sessions, *(() if pool.proxies is None else pool.proxies.unused())]
+        for exit_ in self._rng.sample(exits, min(lacking, len(exits))):
+            session = sessions.get(exit_)
+            if session is None or not session.in_flight:
+                ready.append(exit_)
                 continue
-            if session.in_flight:
-                busy.append(session)
-            else:
-                idle.append(session.exit)
-        chosen = self._rng.sample(idle, min(lacking, len(idle)))
-        for session in self._rng.sample(busy, min(lacking - len(chosen), len(busy))):
             session.leaving = True
             pool.roster.refresh(session, now)
             self._leaving.add(session)
-        return ready + chosen
+        return ready
 
     def lose(self, exits: Collection[str]) -> None:
         """Use these exits no more; their sessions leave, and leases on them end as they may."""

@@ -264,25 +264,27 @@ class SitePools:
         found = ((s, h.wishes(now, renewing=renewing)) for s, h in self.holdings.items())
         return {site: offered for site, offered in found if offered is not None}
 
-    def gain(self, site: str, share: Share) -> None:
-        """Take in exits that were claimed for a pool."""
+    def gain(self, site: str, share: Share) -> int:
+        """Take in exits that were claimed for a pool; returns how many."""
         holdings, pool = self.holdings.get(site), self._pools.get(site)
         if share.error is not None or holdings is None or pool is None:
             self._outbox.release(site, share.exits)
-            return
+            return 0
         now = self._clock()
         restored, useless = holdings.gain(share, now, time.time() - now)
         self.restored.add(restored)
         self._release(pool, useless)
+        return len(share.exits) - len(useless)
 
-    def give_back(self, site: str, number: int) -> None:
-        """Give so many exits of a site back, as far as they are not in use."""
+    def give_back(self, site: str, number: int) -> int:
+        """Give up to so many exits of a site back; returns how many: those not in use."""
         holdings, pool = self.holdings.get(site), self._pools.get(site)
         if holdings is None or pool is None or self._outbox.failing:
-            return
+            return 0
         exits = holdings.surrender(number, self._clock())
         self._release(pool, exits)
         holdings.lose(exits)
+        return len(exits)
 
     def lose(self, site: str, exits: Collection[str]) -> None:
         """Use exits no more that are another process's now."""

@@ -43,7 +43,6 @@ class Claims:
 
         Returns the token, what was granted, and how many exits are still lacking of an equal part.
         """
-        self._stay(db)
         rivals = self._rivals(db)
         self._bury(db, rivals)
         live = self._unexpired(rivals)
@@ -60,8 +59,9 @@ class Claims:
         goal = equal if most is None else min(equal, len(held) + most)
         short = max(0, goal - len(held) - len(granted))
         self._note_want(db, site, short)
-        if not granted:
+        if not granted:  # nothing was written unless this owner is short: asking often is cheap
             return _last_token(db), set(), short
+        self._stay(db)
         for robbed in {claimed.get(exit_) for exit_ in granted}:
             db.execute("UPDATE owners SET robbed = 1 WHERE id = ?", (robbed,))
         token = _next_token(db)
@@ -227,6 +227,7 @@ class Claims:
     def _note_want(self, db: sqlite3.Connection, site: str, short: int) -> None:
         """Leave word, for `surplus`, of how many exits this owner lacks of an equal part."""
         if short > 0:
+            self._stay(db)
             db.execute(
                 "INSERT OR REPLACE INTO wants VALUES(?, ?, ?, ?)",
                 (site, self._me, short, self._clock() + self._seconds),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +20,9 @@ from scrapy_session_filter.verdicts.detectors import (
 from scrapy_session_filter.verdicts.expect import ExpectDetector
 from scrapy_session_filter.verdicts.lookalikes import PAGES, PROXIES
 from scrapy_session_filter.verdicts.normal import Normal
+from scrapy_session_filter.verdicts.own_rules import own_rules
 from scrapy_session_filter.verdicts.retry_after import parse_retry_after
-from scrapy_session_filter.verdicts.rules import Rule, RuleBook, Where
+from scrapy_session_filter.verdicts.rules import Rule, RuleBook
 from scrapy_session_filter.verdicts.sites import SITES
 from scrapy_session_filter.verdicts.statuses import by_status, parse_block_statuses
 from scrapy_session_filter.verdicts.titles import TITLES
@@ -51,9 +51,9 @@ class Judge:
     ``expect`` says what good pages must hold (`verdicts.expect`). With ``learn_normal`` the judge
     learns from answers that come with ``seen_by`` what a site's pages look like
     (`verdicts.normal`).
-    ``extra_rules`` stand before the built-in rules, ``disabled_rules`` are names of rules to leave
-    out. Raises `ConfigurationError` for statuses, markers, expectations or rules that cannot be
-    used.
+    ``rules`` are the user's own, which stand before the built-in ones, and None for those that are
+    switched off (`verdicts.own_rules`). Raises `ConfigurationError` for statuses, markers,
+    expectations or rules that cannot be used.
     """
 
     def __init__(
@@ -64,11 +64,11 @@ class Judge:
         detectors: Sequence[Any] | None = None,
         expect: Mapping[str, Any] | None = None,
         learn_normal: bool = True,
-        extra_rules: Iterable[Rule] = (),
-        disabled_rules: Iterable[str] = (),
+        rules: Mapping[str, Any] | None = None,
     ) -> None:
         self.block_statuses = parse_block_statuses(block_statuses)
-        book = RuleBook(_rules(extra_rules, disabled_rules))
+        own, replaced = own_rules(rules or {}, frozenset(rule.name for rule in RULES))
+        book = RuleBook((rule for rule in RULES if rule.name not in replaced), own)
         config = DetectorConfig(book, _markers(block_markers), expect)
         self.book = book
         self.detectors: list[Detector] = [
@@ -246,25 +246,3 @@ def _markers(value: Iterable[bytes]) -> tuple[bytes, ...]:
     if not all(isinstance(marker, bytes) and marker for marker in markers):
         raise ConfigurationError(setting, value, expected)
     return markers
-
-
-def _rules(extra: Iterable[Rule], disabled: Iterable[str]) -> tuple[Rule, ...]:
-    """Return the rules of one crawl: the user's, then the built-in ones, without those left out."""
-    own, skipped = tuple(extra), frozenset(disabled)
-    for rule in own:
-        if not isinstance(rule, Rule) or not rule.literal or not _is_readable(rule):
-            setting = "SESSION_FILTER_EXTRA_RULES"
-            expected = (
-                "scrapy_session_filter.verdicts.Rule with a literal (for a status: its digits)"
-            )
-            raise ConfigurationError(setting, rule, expected)
-    setting, names = "SESSION_FILTER_DISABLED_RULES", {rule.name for rule in RULES}
-    for name in sorted(skipped - names):
-        alike = get_close_matches(str(name), names, 3)
-        expected = f"names of built-in rules{' such as ' if alike else ''}{', '.join(alike)}"
-        raise ConfigurationError(setting, name, expected)
-    return own + tuple(rule for rule in RULES if rule.name not in skipped)
-
-
-def _is_readable(rule: Rule) -> bool:
-    return rule.where is not Where.STATUS or rule.literal.isdecimal()

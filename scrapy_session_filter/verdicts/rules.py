@@ -96,10 +96,11 @@ class Rule:
 
 
 class RuleBook:
-    """Rules in order of precedence, indexed by where they look."""
+    """Rules in order of precedence, the user's own first, indexed by where they look."""
 
-    def __init__(self, rules: Iterable[Rule]) -> None:
-        self.rules = tuple(rules)
+    def __init__(self, rules: Iterable[Rule], own: Iterable[Rule] = ()) -> None:
+        own = tuple(own)
+        self.rules = (*own, *rules)
         ranked = list(enumerate(self.rules))
         self.verdicts = [rule.verdict for rule in self.rules]
         self.by = {where: [(n, r) for n, r in ranked if r.where is where] for where in Where}
@@ -117,10 +118,14 @@ class RuleBook:
         self.prose = Finder((rule.literal.lower().encode(), n) for n, rule in self.by[Where.PROSE])
         self.words = {
             status: Words(
-                (rule.literal.lower().encode(), rule.also.lower().encode())
-                for place in (Where.CODE, Where.TEXT, Where.PROSE)
-                for _, rule in self.by[place]
-                if not isinstance(rule.gate, Having) or status in rule.gate.statuses
+                (
+                    (rule.literal.lower().encode(), rule.also.lower().encode())
+                    for place in (Where.CODE, Where.TEXT, Where.PROSE)
+                    for n, rule in self.by[place]
+                    if n >= len(own)
+                    if not isinstance(rule.gate, Having) or status in rule.gate.statuses
+                ),
+                _parts(own),
             )
             for status in ORDINARY
         }
@@ -179,3 +184,13 @@ class RuleBook:
 
 
 _SMALL = 4096  # bytes; of longer pages the text is found sooner than all words are looked for
+
+
+def _parts(rules: Iterable[Rule]) -> Iterator[bytes]:
+    """Yield what stands in the body of every page on which one of the rules holds."""
+    for rule in rules:
+        literal = rule.literal.lower()
+        if rule.where in (Where.CODE, Where.TEXT):
+            yield literal.encode()
+        elif rule.where is Where.PROSE:  # its words may be apart
+            yield max(literal.split(), key=len).encode()

@@ -27,14 +27,15 @@ class Words:
     """Literals by their words: lower-case UTF-8, each with what must be there beside it.
 
     Those in languages without spaces are not asked for: texts that may hold them are never answered
-    with no.
+    with no. ``parts`` are looked for as they are, letter by letter; each is enough.
     """
 
-    def __init__(self, literals: Iterable[tuple[bytes, ...]]) -> None:
+    def __init__(self, literals: Iterable[tuple[bytes, ...]], parts: Iterable[bytes] = ()) -> None:
+        self._parts = tuple(_folded(part) for part in parts)
         self._needed: dict[bytes, set[_Needed]] = {}
-        for parts in literals:
-            phrases = [words for part in parts if (words := _folded(part))]
-            if not phrases or any(map(_is_unspaced, parts)):
+        for together in literals:
+            phrases = [words for literal in together if (words := _folded(literal).split())]
+            if not phrases or any(map(_is_unspaced, together)):
                 continue
             rarest = max((word for words in phrases for word in words), key=_rareness)
             edges = frozenset(word for words in phrases for word in (words[0], words[-1]))
@@ -53,9 +54,9 @@ class Words:
             if _is_unspaced(text):
                 return True
             text = text.decode("utf-8", "replace").lower().encode()
-            for mark in _MARKS:
-                text = text.replace(mark, b" ")
-        text = text.translate(_FOLD)
+        text = _folded(text)
+        if self._parts and any(part in text for part in self._parts):
+            return True
         words = text.split()
         if self._rarest.isdisjoint(words):
             return False
@@ -92,10 +93,11 @@ _COMMON = frozenset(
 )
 
 
-def _folded(literal: bytes) -> list[bytes]:
-    for mark in _MARKS:
-        literal = literal.replace(mark, b" ")
-    return literal.translate(_FOLD).split()
+def _folded(text: bytes) -> bytes:
+    if not text.isascii():
+        for mark in _MARKS:
+            text = text.replace(mark, b" ")
+    return text.translate(_FOLD)
 
 
 def _is_unspaced(text: bytes) -> bool:
