@@ -97,7 +97,7 @@ class Acquirer:
         """Wait up to ``WAIT_TIMEOUT``; where no scheduler stands behind it, until there is a lease."""
         extension = self._extension
         if extension.waiting >= extension.most_waiting and not track.inline:
-            if pin is None or not extension.parks_pins:
+            if pin is None or not extension.has_queue:
                 await asyncio.sleep(min(BRIEF, self._settings.wait_timeout))
             return None
         extension.waiting += 1

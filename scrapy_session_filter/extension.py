@@ -19,7 +19,7 @@ from scrapy.utils.asyncio import create_looping_call
 from scrapy_session_filter.claiming import EVERY, ClaimKeeper
 from scrapy_session_filter.engine_pulse import EnginePulse
 from scrapy_session_filter.engines import HttpBinding
-from scrapy_session_filter.exceptions import ConfigurationError
+from scrapy_session_filter.exceptions import ConfigurationError, SessionFilterError
 from scrapy_session_filter.judging import AnswerJudge
 from scrapy_session_filter.leases import HeldLeases
 from scrapy_session_filter.numbers import Numbers
@@ -73,12 +73,16 @@ class SessionFilterExtension:
         Raises `ConfigurationError` or `StoreError`; NotConfigured only where
         ``SESSION_FILTER_ENABLED`` is false.
         """
-        settings = SessionFilterSettings.from_settings(crawler.settings)
-        if not settings.enabled:
-            logger.info("Session filter disabled: SESSION_FILTER_ENABLED is False")
-            msg = "SESSION_FILTER_ENABLED is False"
-            raise NotConfigured(msg)
-        extension = cls(crawler, settings)
+        try:
+            settings = SessionFilterSettings.from_settings(crawler.settings)
+            if not settings.enabled:
+                logger.info("Session filter disabled: SESSION_FILTER_ENABLED is False")
+                msg = "SESSION_FILTER_ENABLED is False"
+                raise NotConfigured(msg)
+            extension = cls(crawler, settings)
+        except SessionFilterError:
+            fail(crawler)
+            raise
         connect = crawler.signals.connect
         connect(extension.spider_opened, signal=signals.spider_opened)
         connect(extension.spider_idle, signal=signals.spider_idle)
@@ -96,7 +100,7 @@ class SessionFilterExtension:
         #: judged before the HTTP cache saw the answer, by lease
         self.verdicts: dict[str, Verdict] = {}
         self.waiting = 0  #: requests that wait for a session in the middleware
-        self.parks_pins = False  #: our queue keeps pinned requests until their session is ready
+        self.has_queue = False  #: the scheduler holds its requests in queues of ours
         self.most_waiting = max(1, crawler.settings.getint("CONCURRENT_REQUESTS") // 8)
         self.judge = settings.make_judge()
         self.answers = AnswerJudge(crawler, self)
@@ -280,35 +284,39 @@ class SessionFilterExtension:
         """Return the key of the pool a request belongs to."""
         return str(request.meta.get(SITE) or self.settings.site_key(request))
 
-    def wait_of(self, site: str, pin: str | None = None) -> float:
-        """Return for how many seconds the queue should keep a site's requests; 0.0: hand one out.
+    def load_of(self, site: str, pin: str | None = None) -> tuple[float, int]:
+        """Return for how many seconds the queue should keep a site's requests, and how many are out.
 
-        With ``pin``, those that are pinned to this session and were given back.
-
-        One request of a site that has no session ready is handed out all the same: it waits in the
-        middleware and is off as soon as there is one.
+        With ``pin``, those that are pinned to this session and were given back. One request of a
+        site that has no session ready is handed out all the same: it waits in the middleware and is
+        off as soon as there is one. For that the seconds are negative.
         """
         pool = self.pools.peek(site)
         if pool is None:
-            return self.pools.load_wait(site)
-        wait = _chance(pool, pin)
+            return self.pools.load_wait(site), 0
+        wait = pool.next_chance() if pin is None else pool.pin_chance(pin)
         if wait and not pool.given_up and self._may_wait(pool):
-            return 0.0
-        return wait
+            wait = -wait
+        return wait, pool.in_flight
 
     def _may_wait(self, pool: SessionPool) -> bool:
         on_the_way = self.clock() - pool.handed_out < ON_THE_WAY
         return not pool.waiting and not on_the_way and self.waiting < self.most_waiting
 
-    def handed_out(self, site: str, pin: str | None = None) -> None:
-        """Note that the queue let a request of a site go: it may be the one that waits."""
+    def handed_out(self, site: str) -> None:
+        """Note that the queue let a request of a site go to wait for a session."""
         pool = self.pools.peek(site)
-        if pool is not None and _chance(pool, pin):
+        if pool is not None:
             pool.handed_out = self.clock()
 
 
-def _chance(pool: SessionPool, pin: str | None) -> float:
-    return pool.next_chance() if pin is None else pool.pin_chance(pin)
+def fail(crawler: Crawler) -> None:
+    """Let the process exit with 1, as a crawl that could not be set up does from Scrapy 2.15 on.
+
+    Before, only one without a spider did.
+    """
+    if scrapy.version_info < (2, 15):
+        crawler.spider = None
 
 
 def extension_of(crawler: Crawler, component: str) -> SessionFilterExtension:
@@ -322,6 +330,7 @@ def extension_of(crawler: Crawler, component: str) -> SessionFilterExtension:
         raise NotConfigured(msg)
     extension = crawler.get_extension(SessionFilterExtension)
     if extension is None:
+        fail(crawler)
         setting, found = "EXTENSIONS", "without scrapy_session_filter.SessionFilterExtension"
         expected = f"the extension that {component} works with; the add-on sets up all of them"
         raise ConfigurationError(setting, found, expected)

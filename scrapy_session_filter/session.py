@@ -11,7 +11,7 @@ import math
 import re
 import secrets
 import string
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
@@ -82,8 +82,8 @@ class Session:
     wake: float = 0.0
     free_at: float = 0.0  #: when its own delay lets it take the next request
     blamed: float = -math.inf
-    cookies: list[dict[str, Any]] | None = None
-    engine: dict[str, Any] | None = None
+    cookies: list[dict[str, Any]] | None = field(default=None, repr=False)  #: log-ins, perhaps
+    engine: dict[str, Any] | None = field(default=None, repr=False)
     learnt: Any = None
     memo: Any = None
     extra: dict[str, Any] | None = None  #: fields of a newer release, kept as they are

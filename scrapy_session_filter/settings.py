@@ -14,6 +14,7 @@ from scrapy_session_filter.components import (
     read_expect,
     read_policy,
     read_queue,
+    read_rules,
     read_store,
 )
 from scrapy_session_filter.exceptions import ConfigurationError
@@ -162,11 +163,25 @@ class SessionFilterSettings:
             {}, read_detectors, "dict of detectors to priorities, over the built-in; None is off"
         )
     )
+    rules: dict[str, Any] = field(
+        metadata=_about(
+            {},
+            read_rules,
+            "dict of rule names to rules of your own, or to None: a built-in one is off",
+        )
+    )
     expect: dict[str, Any] = field(
         metadata=_about(
             {},
             read_expect,
             "what good pages must hold: dict of URL patterns to dicts of css, bytes and min_size",
+        )
+    )
+    learn_normal: bool = field(
+        metadata=_about(
+            True,
+            flag,
+            "a small page that one session gets for every URL, while others get pages, is a block",
         )
     )
     retry_times: int = field(
@@ -312,7 +327,9 @@ class SessionFilterSettings:
             block_statuses=self.block_statuses,
             block_markers=self.block_markers,
             detectors=self.detectors,
+            rules=self.rules,
             expect=self.expect,
+            learn_normal=self.learn_normal,
         )
 
     def make_store(self) -> SessionStore:
