@@ -36,13 +36,12 @@ def test_bad_proxies(make_world: Callable[..., World], crawl: Crawler) -> None:
     proxies = world.proxies([good, refusing, silent])
     world.kill([refusing])
     proxies.append(world.proxies([wrong])[0].replace("secret", "mistaken"))
-    pages = [*urls(world, 6), *urls(world, 6, "/list/{}", https=True)]
+    pages = [*urls(world, 6), *urls(world, 6, "/page/s{}", https=True)]
     settings = browsing(
         world,
         PROXIES=proxies,
         POLICY="round-robin",
         RETRY_TIMES=20,
-        FIRST_TIMEOUT=6,
         SESSION_FILTER_BROWSER_CONTEXT=ignoring_certificates(),
     )
     settings["SESSION_FILTER_FIRST_TIMEOUT"] = 6
