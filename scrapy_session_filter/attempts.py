@@ -46,6 +46,8 @@ def again(
     """
     copy = _first_of_chain(request, track)
     if binding is not None and track.marks is not None:
+        if failed:
+            binding.renew(copy)
         binding.take_off(copy, track.marks)
     strip(copy, track)
     lifted = not copy.dont_filter

@@ -88,7 +88,7 @@ class SessionFilterMiddleware:
         track = Track() if track is None else self._take_over(request, track, how)
         if goes_without(request, self._extension.count):
             return None
-        if (why := refusal(request)) is not None:
+        if (why := refusal(request, self._extension.binding.refusal)) is not None:
             self._extension.count("refused")
             logger.error("%s", why)
             raise IgnoredRefused(why)
@@ -134,6 +134,8 @@ class SessionFilterMiddleware:
             # Another middleware sent the request round again; a mere copy leaves the lease alone.
             self._extension.leases.let_go(track.lease)
             held.pool.abandon(held.lease)
+        if how is Arrival.RETRY:
+            self._extension.binding.renew(request)
         if track.marks is not None:
             self._extension.binding.take_off(request, track.marks)
         strip(request, track)
