@@ -33,7 +33,7 @@ class Acquirer:
     async def acquire(self, request: Request, track: Track, pool: SessionPool) -> Lease | None:
         """Return a lease, or None where the request has to go back to the scheduler."""
         pin = request.meta.get(PIN)
-        track.pinned = pin is not None
+        track.pinned = pin is not None and not track.stays
         try:
             got = (
                 pool.try_acquire(attempt=track.attempts, avoid=track.avoid)
@@ -49,7 +49,8 @@ class Acquirer:
                 self._check_patience(str(pin), track, pool)
             return await self._wait(request, track, pool, None if pin is None else str(pin))
         except SessionFilterSessionGone as gone:
-            if request.meta.get(OPTIONAL):
+            if request.meta.get(OPTIONAL) or track.stays:
+                track.stays = False
                 del request.meta[PIN]
                 return await self.acquire(request, track, pool)
             self._extension.count("sessions_gone")

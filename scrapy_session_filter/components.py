@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from scrapy.utils.misc import load_object
 
@@ -14,6 +14,11 @@ from scrapy_session_filter.reading import mapping, priorities, shown
 from scrapy_session_filter.stores import ALLOWED, STORES
 from scrapy_session_filter.verdicts import BUILT_IN
 from scrapy_session_filter.verdicts.expect import ExpectDetector
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from scrapy_session_filter.reading import Reader
 
 
 def read_policy(name: str, value: object) -> type[Policy]:
@@ -30,6 +35,23 @@ def read_policy(name: str, value: object) -> type[Policy]:
     ):
         raise ConfigurationError(name, shown(value), expected)
     return policy
+
+
+def read_hook(*arguments: object) -> Reader[Callable[..., Any]]:
+    """Make a reader of functions that take so many arguments, given as such or by import path."""
+    expected = f"the import path of a function that takes {len(arguments)} arguments"
+    if len(arguments) == 1:
+        expected = expected.removesuffix("s")
+
+    def read(name: str, value: object) -> Callable[..., Any]:
+        hook: Any = (
+            load(value, setting=name, expected=expected) if isinstance(value, str) else value
+        )
+        if not callable(hook) or not accepts(hook, *arguments):
+            raise ConfigurationError(name, shown(value), expected)
+        return hook
+
+    return read
 
 
 def read_queue(name: str, value: object) -> type:

@@ -19,6 +19,7 @@ from scrapy.utils.asyncio import create_looping_call
 from scrapy_session_filter.engine_pulse import EnginePulse
 from scrapy_session_filter.engines import HttpBinding
 from scrapy_session_filter.exceptions import ConfigurationError
+from scrapy_session_filter.initiating import InitRunner
 from scrapy_session_filter.judging import AnswerJudge
 from scrapy_session_filter.leases import HeldLeases
 from scrapy_session_filter.numbers import Numbers
@@ -98,6 +99,7 @@ class SessionFilterExtension:
         self.judge = settings.make_judge()
         self.answers = AnswerJudge(crawler, self)
         self.binding: EngineBinding = HttpBinding(crawler, settings.first_timeout)
+        self.inits = InitRunner.of(crawler, self)
         self._closing = False
         self._ending: asyncio.Future[None] | None = None
         self._refreshing: asyncio.Future[None] | None = None
@@ -129,6 +131,7 @@ class SessionFilterExtension:
             store=self._store,
             thread=self._thread,
             remember=self.binding.remember,
+            inits=None if self.inits is None else self.inits.for_pool,
         )
         self.pools.load_endpoint_health()
         self._saver = Saver(self.pools, self._store, self._thread, self.clock)
@@ -172,7 +175,7 @@ class SessionFilterExtension:
         for loop, _ in self._loops:
             if loop.running:
                 loop.stop()
-        self.pools.close()
+        self._end_waits()
         self.leases.end_all()
         self.pulse.stop()
         if self._refreshing is not None:
@@ -201,7 +204,7 @@ class SessionFilterExtension:
         if self._closing or self.crawler.engine is None:
             return
         self._closing = True
-        self.pools.close()
+        self._end_waits()
         self._ending = asyncio.ensure_future(self.crawler.engine.close_spider_async(reason=reason))
 
     # -- now and then ----------------------------------------------------------------------------
@@ -234,7 +237,12 @@ class SessionFilterExtension:
 
     def _watch_closing(self) -> None:
         if self.closing:
-            self.pools.close()
+            self._end_waits()
+
+    def _end_waits(self) -> None:
+        self.pools.close()
+        if self.inits is not None:
+            self.inits.cancel()
 
     def _check_exhausted(self) -> None:
         timeout = self.settings.exhausted_timeout

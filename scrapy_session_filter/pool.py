@@ -8,7 +8,7 @@ nobody a session. The policy decides the rest. Nothing here does I/O or reads a 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from scrapy_session_filter.exceptions import SessionFilterSessionGone
 from scrapy_session_filter.ledger import Ledger
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
     from random import Random
 
+    from scrapy_session_filter.inits import SiteInits
     from scrapy_session_filter.policies import Policy, Reaction
     from scrapy_session_filter.proxies import EndpointHealth, ProxyEndpoint, SiteProxies
     from scrapy_session_filter.verdict import Verdict
@@ -41,6 +42,7 @@ class SessionPool:
 
     ``clock`` must never run backwards. ``proxies`` is None for sessions without a proxy; ``headers``
     draws a header set for a new session. ``dry_run``: verdicts are counted but cost nothing.
+    ``inits`` makes the `SiteInits` that have sessions prepared before their first request.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class SessionPool:
         rng: Random,
         watcher: Watcher | None = None,
         dry_run: bool = False,
+        inits: Callable[[SessionPool], SiteInits] | None = None,
     ) -> None:
         self.site = site
         self.policy = policy
@@ -79,6 +82,7 @@ class SessionPool:
             watcher=self._watcher,
             on_ready=self._became_ready,
         )
+        self.inits = self.roster.inits = None if inits is None else inits(self)
         self._leases = 0
         self._hold_until = -math.inf  # what the last one to be refused was told
         self._waiters = Waiters()
@@ -103,9 +107,17 @@ class SessionPool:
         if pause > 0:
             return pause
         can_create = self.roster.can_create(now)
+        inits, began = self.inits, False
+        if inits is not None:
+            began = inits.begin_next(now, avoid)
+            can_create = self.roster.has_unused or (
+                can_create and not began and inits.may_begin(now)
+            )
         while True:
             decision = self.policy.choose(Ask(now, attempt, avoid, can_create))
             if decision.wait is not None:
+                if began and inits is not None and inits.may_begin(now):
+                    return decision.wait  # the next request may have another one prepared
                 return self._wait(now, decision.wait, for_all=not avoid)
             session = decision.session
             if session is None:
@@ -114,6 +126,10 @@ class SessionPool:
                 session = self.roster.create(now, group=decision.group, avoid=avoid)
                 if session is None:
                     can_create = False
+                    continue
+                if session.barred and inits is not None:
+                    began = inits.begin(session, now, decision.tag)
+                    can_create = self.roster.has_unused
                     continue
             elif self.roster.is_expired(session, now):
                 self.roster.retire(session, "idle", now)
@@ -146,6 +162,8 @@ class SessionPool:
             return self._lease(session, now, attempt, Decision(why="pinned"))
         if session.state is State.RESTING:
             return max(SHORTEST_WAIT, session.wake - now)
+        if session.barred and self.inits is not None:
+            self.inits.begin(session, now)
         return self._wait(now, 1.0, for_all=False)
 
     def pin_chance(self, session_id: str) -> float:
@@ -155,6 +173,8 @@ class SessionPool:
         session = self.roster.sessions.get(session_id)
         if session is None or self.roster.is_spent(session) or self.roster.is_usable(session, now):
             return 0.0
+        if self.inits is not None and session in self.inits.waiting:
+            return 0.0  # a request that asks for it has it prepared
         due = session.wake if session.state is State.RESTING else session.free_at
         return max(PIN_LOOK, due - now)
 
@@ -217,7 +237,12 @@ class SessionPool:
         if self.given_up:
             return math.inf
         self.roster.tick(now)
-        if self._hold_until <= now and not self.roster.ready and not self.roster.can_create(now):
+        if (
+            self._hold_until <= now
+            and not self.roster.ready
+            and not self.roster.can_create(now)
+            and not (self.inits is not None and self.inits.waiting)
+        ):
             self._wait(now, LONGEST_HOLD)
         return max(self.health.gate(now), self._hold_until - now, 0.0)
 
@@ -253,6 +278,10 @@ class SessionPool:
         self.policy.acquired(lease)
         self._watcher.count(f"picks/{decision.why}")
         return lease
+
+    def lease_for_init(self, session: Session, now: float, tag: Any = None) -> Lease:
+        """Return a lease under which a session is prepared; it counts as no use."""
+        return self._lease(session, now, 0, Decision(why="init", tag=tag), counts=False)
 
     # -- report ----------------------------------------------------------------------------------
 
@@ -310,6 +339,22 @@ class SessionPool:
             self._apply(session, reaction, verdict, now)
         self._settle(session, now)
         return True
+
+    def end_init(self, lease: Lease, verdict: Verdict | None) -> None:
+        """End a session's init; ``verdict`` is what it pays for, None where it went well."""
+        if self.inits is not None:
+            self.inits.end(lease, verdict, self._clock(), dry_run=self._dry_run)
+
+    def log_out(self, lease: Lease) -> None:
+        """End a lease whose answer shows that its session is logged out: it is prepared anew.
+
+        Unless that has been done, or was begun, since the request went out.
+        """
+        session = lease.session
+        self.abandon(lease)
+        still = session.inited is not None and lease.acquired >= session.inited
+        if still and session.state is not State.RETIRED and not self._dry_run:
+            self.roster.bar(session, self._clock())
 
     def _end(self, lease: Lease) -> bool:
         if lease.ended:

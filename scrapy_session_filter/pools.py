@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from random import Random
 
     from scrapy_session_filter.identities import IdentitySource
+    from scrapy_session_filter.inits import SiteInits
     from scrapy_session_filter.policies import Policy
     from scrapy_session_filter.proxies import ProxySource
     from scrapy_session_filter.roster import Limits, Watcher
@@ -54,6 +55,7 @@ class SitePools:
         store: SessionStore,
         thread: StoreThread,
         remember: Callable[[Session], None],
+        inits: Callable[[SessionPool], SiteInits] | None = None,
     ) -> None:
         self.endpoint_health = EndpointHealth()
         self.restored = snapshot.Restored()
@@ -70,6 +72,7 @@ class SitePools:
         self._store = store
         self._thread = thread
         self._remember = remember
+        self._inits = inits
         self._pools: OrderedDict[str, SessionPool] = OrderedDict()  # the longest unused first
         self._loading: dict[str, asyncio.Task[SessionPool]] = {}
         self._batches = 0
@@ -134,6 +137,7 @@ class SitePools:
             rng=self._rng,
             watcher=self._watcher,
             dry_run=self._dry_run,
+            inits=self._inits,
         )
 
     def _make_room(self) -> None:

@@ -12,6 +12,7 @@ from scrapy.utils.project import data_path
 from scrapy_session_filter.components import (
     read_detectors,
     read_expect,
+    read_hook,
     read_policy,
     read_queue,
     read_store,
@@ -222,6 +223,29 @@ class SessionFilterSettings:
             lambda _, value: identity_source(value),
             "where header sets come from: a name or import path; None: Scrapy's own headers",
             name="IDENTITY",
+        )
+    )
+    init: Callable[..., Any] | None = field(
+        metadata=_about(
+            None,
+            read_hook(object(), object()),
+            "import path of an async function(session, fetch) that prepares a session before its first"
+            " use; a spider method session_filter_init comes first",
+        )
+    )
+    init_attempts: int = field(
+        metadata=_about(
+            20,
+            whole(0, _MANY),
+            "inits of a site that may fail in a row before the spider closes (0: no limit)",
+        )
+    )
+    logged_out: Callable[..., Any] | None = field(
+        metadata=_about(
+            None,
+            read_hook(object()),
+            "import path of a function(response): True where the session has to be prepared anew; a"
+            " spider method session_filter_logged_out comes first",
         )
     )
     dry_run: bool = field(
