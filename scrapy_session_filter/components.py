@@ -47,9 +47,9 @@ def read_hook(*arguments: object) -> Reader[Callable[..., Any]]:
         hook: Any = (
             load(value, setting=name, expected=expected) if isinstance(value, str) else value
         )
-        if not callable(hook) or not accepts(hook, *arguments):
-            raise ConfigurationError(name, shown(value), expected)
-        return hook
+        if callable(hook) and accepts(hook, *arguments):
+            return hook  # type: ignore[no-any-return]
+        raise ConfigurationError(name, shown(value), expected)
 
     return read
 

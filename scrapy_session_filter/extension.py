@@ -17,7 +17,7 @@ from scrapy.exceptions import CloseSpider, NotConfigured
 from scrapy.utils.asyncio import create_looping_call
 
 from scrapy_session_filter.engine_pulse import EnginePulse
-from scrapy_session_filter.engines import HttpBinding
+from scrapy_session_filter.engines import Engines
 from scrapy_session_filter.exceptions import ConfigurationError
 from scrapy_session_filter.initiating import InitRunner
 from scrapy_session_filter.judging import AnswerJudge
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from scrapy.crawler import Crawler
     from typing_extensions import Self
 
-    from scrapy_session_filter.engines import EngineBinding
     from scrapy_session_filter.pool import SessionPool
     from scrapy_session_filter.verdict import Verdict
 
@@ -98,7 +97,7 @@ class SessionFilterExtension:
         self.most_waiting = max(1, crawler.settings.getint("CONCURRENT_REQUESTS") // 8)
         self.judge = settings.make_judge()
         self.answers = AnswerJudge(crawler, self)
-        self.binding: EngineBinding = HttpBinding(crawler, settings.first_timeout)
+        self.binding = Engines(crawler, settings)
         self.inits = InitRunner.of(crawler, self)
         self._closing = False
         self._ending: asyncio.Future[None] | None = None

@@ -210,7 +210,7 @@ class InitRunner:
         fresh.put_on(request)
         if goes_without(request, self._extension.count):
             return True
-        if (why := refusal(request)) is not None:
+        if (why := refusal(request, self._extension.binding.refusal)) is not None:
             self._extension.count("refused")
             logger.error("%s", why)
             raise IgnoredRefused(why)

@@ -102,7 +102,7 @@ class SessionFilterMiddleware:
         track = Track() if track is None else self._take_over(request, track, how)
         if goes_without(request, self._extension.count):
             return None
-        if (why := refusal(request)) is not None:
+        if (why := refusal(request, self._extension.binding.refusal)) is not None:
             self._extension.count("refused")
             logger.error("%s", why)
             raise IgnoredRefused(why)

@@ -26,6 +26,7 @@ from scrapy_session_filter.reading import (
     choice,
     flag,
     markers,
+    priorities,
     seconds,
     statuses,
     whole,
@@ -168,6 +169,11 @@ class SessionFilterSettings:
             {},
             read_expect,
             "what good pages must hold: dict of URL patterns to dicts of css, bytes and min_size",
+        )
+    )
+    engines: dict[Any, float | None] = field(
+        metadata=_about(
+            {}, priorities, "dict of engine bindings to places, over the built-in; None is off"
         )
     )
     retry_times: int = field(
