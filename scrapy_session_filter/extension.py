@@ -164,7 +164,9 @@ class SessionFilterExtension:
             loop.start(interval, now=False)
 
     def spider_idle(self, spider: Spider) -> None:
-        """Save what changed while there is time."""
+        """Save what changed while there is time, and break off what nobody waits for."""
+        if self.inits is not None:
+            self.inits.cancel()
         self._sweep()
         self._saver.save()
 

@@ -39,6 +39,8 @@ logger = logging.getLogger("scrapy_session_filter")
 HOOK, CHECK = "session_filter_init", "session_filter_logged_out"
 CLOSED = "session_filter_init_failed"
 """Reason with which the spider closes after too many failures in a row."""
+INIT_SHARE = 4
+"""At most this part of CONCURRENT_REQUESTS is at the inits of one site: others have to go on."""
 LONGEST_INIT = 600.0
 """Seconds; a hook that takes longer has failed."""
 LOGGED_OUT = Verdict(Kind.BLOCKED, "logged-out", Strength.WEAK)
@@ -106,15 +108,21 @@ class InitRunner:
         return SiteInits(
             pool,
             self._begin,
-            at_once=self._crawler.settings.getint("CONCURRENT_REQUESTS"),
+            at_once=max(1, self._crawler.settings.getint("CONCURRENT_REQUESTS") // INIT_SHARE),
             attempts=self._extension.settings.init_attempts,
         )
 
     def cancel(self) -> None:
-        """Break off all that run: the spider closes."""
+        """Break off all that run: nobody waits for them any more."""
         for init in self._running.values():
+            self._drop(init)
             if init.task is not None:
                 init.task.cancel()
+
+    @staticmethod
+    def _drop(init: _Init) -> None:
+        if init.pool.inits is not None:
+            init.pool.inits.drop(init.lease)
 
     # -- one init --------------------------------------------------------------------------------
 
@@ -128,8 +136,7 @@ class InitRunner:
         try:
             verdict = await self._ask(init)
         except asyncio.CancelledError:
-            if pool.inits is not None:
-                pool.inits.drop(init.lease)
+            self._drop(init)
             return
         finally:
             del self._running[init.lease.id]
