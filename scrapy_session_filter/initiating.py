@@ -65,7 +65,7 @@ class InitSession:
 class _Init:
     pool: SessionPool
     lease: Lease
-    requests: int = 0
+    held: list[str] = field(default_factory=list)  #: leases of its requests
     verdict: Verdict = OK  #: on the last answer
     task: asyncio.Task[None] | None = field(default=None, repr=False)
 
@@ -119,8 +119,9 @@ class InitRunner:
             if init.task is not None:
                 init.task.cancel()
 
-    @staticmethod
-    def _drop(init: _Init) -> None:
+    def _drop(self, init: _Init) -> None:
+        for lease_id in init.held:  # what is still out is not waited for
+            self._extension.leases.let_go(lease_id)
         if init.pool.inits is not None:
             init.pool.inits.drop(init.lease)
 
@@ -188,8 +189,8 @@ class InitRunner:
         request.meta.update({**_OWN_RULES, **request.meta})
         request.callback, request.dont_filter = None, True
         Track(init=init.lease.id).put_on(request)
-        if self._extension.closing or self._crawler.engine is None:
-            msg = f"{request}: the spider closes"
+        if init.lease.ended or self._extension.closing or self._crawler.engine is None:
+            msg = f"{request}: the init it belongs to has ended"
             raise IgnoredRefused(msg)
         response = await self._crawler.engine.download_async(request)
         if response.request is not None and VERDICT in response.request.meta:
@@ -203,36 +204,35 @@ class InitRunner:
 
     # -- its requests ----------------------------------------------------------------------------
 
-    def put_on(self, request: Request, track: Track) -> bool:
+    def put_on(self, request: Request, track: Track) -> None:
         """Put the session on a request of its own init, or on the next hop of one.
 
-        False where the init has ended: then it is a request like any other. Raises `IgnoredRefused`
-        where it cannot carry the session.
+        Raises `IgnoredRefused` where it cannot carry the session, or the init has ended.
         """
         init = self._running.get(track.init or "")
-        if init is None:
-            return False
+        if init is None or init.lease.ended:
+            msg = f"{request} was refused: the init that it belongs to has ended"
+            raise IgnoredRefused(msg)
         self._clean(request, track)
         fresh = Track(init=track.init)
         fresh.put_on(request)
         if goes_without(request, self._extension.count):
-            return True
+            return
         if (why := refusal(request, self._extension.binding.refusal)) is not None:
             self._extension.count("refused")
             logger.error("%s", why)
             raise IgnoredRefused(why)
-        init.requests += 1
         session, now = init.lease.session, self._extension.clock()
         # Under the init's own lease, as one that has ended already: whatever becomes of the request,
         # it counts as no use, and is blamed on nobody before the init as a whole has failed.
-        name = f"{init.lease.id}.{init.requests}"
+        name = f"{init.lease.id}.{len(init.held)}"
+        init.held.append(name)
         lease = Lease(name, session, now, 0, "init", counts=False, ended=True)
         fresh.marks = self._extension.binding.put_on(request, session)
         fresh.session, fresh.site, fresh.lease = session.id, init.pool.site, lease.id
         fresh.put_on(request)
         self._extension.leases.hold(lease, init.pool, request)
         self._extension.count("inits/requests")
-        return True
 
     def _clean(self, request: Request, track: Track) -> None:
         if track.marks is not None:

@@ -77,7 +77,18 @@ class SiteInits:
             running < self._at_once
             and now >= self._not_before
             and (not self._attempts or self.failed + running < self._attempts)
+            and not self._pool.closed
         )
+
+    def may_begin_more(self, now: float, asking: int = 1) -> bool:
+        """Return whether another may begin beside those that run, for ``asking`` requests more.
+
+        One for each request that is out or waits and has no session of its own, at the least one: a
+        request that asks again and again has one session prepared, not many.
+        """
+        pool, running = self._pool, len(self.running)
+        wanted = pool.in_flight - running + pool.waiting + asking - pool.roster.ready
+        return running < max(1, wanted) and self.may_begin(now)
 
     def begin_next(self, now: float, avoid: Collection[str] = ()) -> bool:
         """Have one that waits for it prepared; False where none does, or none may begin.
@@ -85,7 +96,9 @@ class SiteInits:
         ``avoid`` holds the ids of sessions that the request which asks must not have.
         """
         enough = self._pool.policy.one_by_one and self._pool.roster.ready and not avoid
-        return not enough and bool(self.waiting) and self.begin(next(iter(self.waiting)), now)
+        if enough or not self.waiting or not self.may_begin_more(now):
+            return False
+        return self.begin(next(iter(self.waiting)), now)
 
     def begin(self, session: Session, now: float, tag: Any = None) -> bool:
         """Have a session prepared; ``tag`` is the policy's record where it asked for a new one."""

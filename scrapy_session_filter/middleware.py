@@ -96,7 +96,8 @@ class SessionFilterMiddleware:
         """Put a session on the request; wait for one if need be, within bounds."""
         track = Track.of(request)
         inits = self._extension.inits
-        if inits is not None and track is not None and track.init and inits.put_on(request, track):
+        if inits is not None and track is not None and track.init:
+            inits.put_on(request, track)
             return None
         how = arrival(request, track)
         track = Track() if track is None else self._take_over(request, track, how)

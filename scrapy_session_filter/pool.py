@@ -111,12 +111,12 @@ class SessionPool:
         if inits is not None:
             began = inits.begin_next(now, avoid)
             can_create = self.roster.has_unused or (
-                can_create and not began and inits.may_begin(now)
+                can_create and not began and inits.may_begin_more(now)
             )
         while True:
             decision = self.policy.choose(Ask(now, attempt, avoid, can_create))
             if decision.wait is not None:
-                if began and inits is not None and inits.may_begin(now):
+                if began and inits is not None and inits.may_begin_more(now, asking=2):
                     return decision.wait  # the next request may have another one prepared
                 return self._wait(now, decision.wait, for_all=not avoid)
             session = decision.session
@@ -222,6 +222,11 @@ class SessionPool:
     def waiting(self) -> int:
         """How many requests wait for a session here."""
         return self._waiters.count
+
+    @property
+    def closed(self) -> bool:
+        """Whether nobody is to wait any more."""
+        return self._waiters.closed
 
     def close(self) -> None:
         """Wake everyone who waits, empty-handed, and let nobody wait any more."""
