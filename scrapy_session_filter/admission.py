@@ -39,7 +39,7 @@ def refusal(request: Request, of_engine: Callable[[Request], str | None]) -> str
     elif meta.get("cookiejar") is not None:
         what = f'it brings its own "cookiejar"; to stay with a visitor pass meta "{PIN}"'
     elif meta.get("playwright_context") is not None:
-        what = 'it brings its own "playwright_context"'
+        what = f'it brings its own "playwright_context"; to stay with a visitor pass meta "{PIN}"'
     elif (why := of_engine(request)) is not None:
         what = why
     else:

@@ -44,6 +44,8 @@ def again(
     """
     copy = _first_of_chain(request, track)
     if binding is not None and track.marks is not None:
+        if failed:
+            binding.renew(copy)
         binding.take_off(copy, track.marks)
     strip(copy, track)
     lifted = not copy.dont_filter
@@ -60,6 +62,7 @@ def again(
         asked=track.asked,
         renewed=track.renewed or stays,
         stays=track.stays or stays,
+        init=track.init,
     ).put_on(copy)
     if stays:
         copy.meta[PIN] = track.session

@@ -149,17 +149,19 @@ class SessionFilterExtension:
     # -- the crawl's life ------------------------------------------------------------------------
 
     async def spider_opened(self, spider: Spider) -> None:
-        """Fetch proxies that only come asynchronously, and start saving."""
-        if self._source.pending:
-            try:
+        """Fetch proxies that only come asynchronously, look for the browser, and start saving."""
+        reason = "session_filter_no_proxies"
+        try:
+            if self._source.pending:
                 await self._source.refresh()
-            except ConfigurationError as error:
-                logger.error("%s", error)  # noqa: TRY400 - the message says it all
-                reason = "session_filter_no_proxies"
-                if scrapy.version_info < HONOURS_CLOSE_SPIDER:
-                    asyncio.get_running_loop().call_later(0.1, self.close_spider, reason)
-                    return
-                raise CloseSpider(reason) from error
+            reason = "session_filter_no_browser"
+            await self.binding.open()
+        except ConfigurationError as error:
+            logger.error("%s", error)  # noqa: TRY400 - the message says it all
+            if scrapy.version_info < HONOURS_CLOSE_SPIDER:
+                asyncio.get_running_loop().call_later(0.1, self.close_spider, reason)
+                return
+            raise CloseSpider(reason) from error
         for loop, interval in self._loops:
             loop.start(interval, now=False)
 
@@ -179,6 +181,7 @@ class SessionFilterExtension:
         self._end_waits()
         self.leases.end_all()
         self.pulse.stop()
+        await self.binding.close()
         if self._refreshing is not None:
             self._refreshing.cancel()
         if self.crawler.stats is not None:

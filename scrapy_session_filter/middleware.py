@@ -148,6 +148,8 @@ class SessionFilterMiddleware:
             # Another middleware sent the request round again; a mere copy leaves the lease alone.
             self._extension.leases.let_go(track.lease)
             held.pool.abandon(held.lease)
+        if how is Arrival.RETRY:
+            self._extension.binding.renew(request)
         if track.marks is not None:
             self._extension.binding.take_off(request, track.marks)
         strip(request, track)

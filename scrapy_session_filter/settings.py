@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from scrapy.utils.project import data_path
 
 from scrapy_session_filter.components import (
+    read_browser_context,
     read_detectors,
     read_expect,
     read_hook,
@@ -174,6 +175,14 @@ class SessionFilterSettings:
     engines: dict[Any, float | None] = field(
         metadata=_about(
             {}, priorities, "dict of engine bindings to places, over the built-in; None is off"
+        )
+    )
+    browser_context: Any = field(
+        metadata=_about(
+            {},
+            read_browser_context,
+            "arguments of the sessions' Playwright contexts (locale, timezone_id, ...): a dict, or the"
+            " import path of a function(session) that returns one",
         )
     )
     retry_times: int = field(

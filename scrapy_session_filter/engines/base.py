@@ -4,6 +4,7 @@ A binding of your own is a subclass, named in SESSION_FILTER_ENGINES. The hooks 
 order for each attempt at a request::
 
     refusal        may it have a session at all?
+    adopt          650, the session is used for the first time in this run (by any engine)
     put_on         650, a session was picked
     prepare        995, the last thing before the download (only where `awaits`)
     carries        995, does it really carry the session?
@@ -23,6 +24,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 if TYPE_CHECKING:
     from scrapy import Request
     from scrapy.crawler import Crawler
+    from scrapy.http import Response
     from typing_extensions import Self
 
     from scrapy_session_filter.session import Session
@@ -60,6 +62,13 @@ class EngineBinding(ABC):
         """Return why the request, as it came, must not have a session; else None."""
         return None
 
+    def adopt(self, session: Session) -> None:
+        """Meet a session, new or restored, before its first request in this run, by any engine.
+
+        The time to make ``session.headers`` fit the engine, or to choose what the session keeps in
+        ``session.engine``.
+        """
+
     @abstractmethod
     def put_on(self, request: Request, session: Session) -> dict[str, Any]:
         """Make the request this session's; return marks (plain values) that `take_off` needs."""
@@ -72,8 +81,14 @@ class EngineBinding(ABC):
     def carries(self, request: Request, session: Session) -> bool:
         """Return whether the request, as it is about to leave, really carries the session."""
 
-    async def collect(self, request: Request, session: Session) -> None:
-        """Take over what the download left behind; `prepare` was called for this attempt."""
+    async def collect(
+        self, request: Request, session: Session, result: Response | Exception
+    ) -> Response | None:
+        """Take over what the download left behind; return an answer to use instead of ``result``.
+
+        Called also where `prepare` failed, or was not called because a cache had the answer.
+        """
+        return None
 
     @abstractmethod
     def scrub(self, request: Request) -> None:

@@ -142,6 +142,14 @@ class HttpBinding(EngineBinding):
             else:
                 request.meta["download_timeout"] = marks["timeout"]
 
+    def leave_own(self, request: Request, session: Session) -> None:
+        """Remove the session's headers and Scrapy's defaults; leave what the request brought."""
+        ours = [(key, value) for key, value, _, _ in self._prepared(session.headers)]
+        defaults = [(key, values[-1]) for key, values in self._defaults.items() if values]
+        for key, value in (*ours, *defaults):
+            if request.headers.get(key) == value:
+                request.headers.pop(key)
+
     def remember(self, session: Session) -> None:
         """Save the session's cookies."""
         self._jars.remember(session)

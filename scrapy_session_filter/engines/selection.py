@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from scrapy_session_filter.settings import SessionFilterSettings
 
 BUILT_IN: dict[Any, float] = {
+    "scrapy_session_filter.engines.playwright.PlaywrightBinding": 100,
     "scrapy_session_filter.engines.http.HttpBinding": 1000,
 }
 """Bindings and their places; the lowest that serves a request gets it."""
@@ -48,6 +49,8 @@ class Engines(EngineBinding):
             self._of_scheme[scheme] = [made[cls] for cls in fitting]
         self._by_name = {_name(binding): binding for binding in made.values()}
         self.all = tuple(made.values())
+        self._adopting = [b for b in self.all if type(b).adopt is not EngineBinding.adopt]
+        self._adopted: set[str] = set()
 
     def of(self, request: Request) -> EngineBinding | None:
         """Return the binding that serves a request; None: nobody knows its download handler."""
@@ -91,9 +94,17 @@ class Engines(EngineBinding):
             )
         return binding.refusal(request)
 
+    def adopt(self, session: Session) -> None:
+        """Introduce a session to all engines."""
+        self._adopted.add(session.id)
+        for binding in self._adopting:
+            binding.adopt(session)
+
     def put_on(self, request: Request, session: Session) -> dict[str, Any]:
         """Have the request's engine put the session on it, and note which one it was."""
         binding = self._need(request)
+        if self._adopting and session.id not in self._adopted:
+            self.adopt(session)
         marks = binding.put_on(request, session)
         marks["engine"] = _name(binding)
         return marks
@@ -128,6 +139,7 @@ class Engines(EngineBinding):
 
     def forget(self, session: Session) -> None:
         """Have all engines drop what they hold for a session."""
+        self._adopted.discard(session.id)
         for binding in self.all:
             binding.forget(session)
 
