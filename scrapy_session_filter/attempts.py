@@ -44,7 +44,7 @@ def again(
     """
     copy = _first_of_chain(request, track)
     if binding is not None and track.marks is not None:
-        if failed:
+        if failed or stays:
             binding.renew(copy)
         binding.take_off(copy, track.marks)
     strip(copy, track)

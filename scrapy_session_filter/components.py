@@ -11,8 +11,9 @@ from scrapy.utils.misc import load_object
 from scrapy_session_filter.exceptions import ConfigurationError
 from scrapy_session_filter.loading import accepts, load
 from scrapy_session_filter.policies import POLICIES, Policy
-from scrapy_session_filter.reading import mapping, priorities, shown
+from scrapy_session_filter.reading import listed, mapping, priorities, shown
 from scrapy_session_filter.stores import ALLOWED, STORES
+from scrapy_session_filter.targets import known_targets
 from scrapy_session_filter.verdicts import BUILT_IN
 from scrapy_session_filter.verdicts.expect import ExpectDetector
 
@@ -53,6 +54,21 @@ def read_hook(*arguments: object) -> Reader[Callable[..., Any]]:
         raise ConfigurationError(name, shown(value), expected)
 
     return read
+
+
+def read_targets(name: str, value: object) -> tuple[str, ...]:
+    """Return curl_cffi's names of the browsers to impersonate, each of one fixed version."""
+    try:
+        known = known_targets()
+    except ImportError as error:
+        expected = f"pip install 'scrapy-session-filter[impersonate]' first ({error})"
+        raise ConfigurationError(name, shown(value), expected) from error
+    expected = "a list of targets of curl_cffi, such as 'chrome', 'firefox' or 'safari184'"
+    found = tuple(listed(name, value, expected))
+    for item in found:
+        if not isinstance(item, str) or item not in known:
+            raise ConfigurationError(name, shown(item), expected)
+    return tuple(known[item] for item in found)
 
 
 def read_queue(name: str, value: object) -> type:

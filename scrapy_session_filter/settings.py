@@ -17,6 +17,7 @@ from scrapy_session_filter.components import (
     read_policy,
     read_queue,
     read_store,
+    read_targets,
 )
 from scrapy_session_filter.exceptions import ConfigurationError
 from scrapy_session_filter.identities import identity_source
@@ -35,7 +36,7 @@ from scrapy_session_filter.reading import (
 from scrapy_session_filter.roster import Limits
 from scrapy_session_filter.site_keys import site_key_function
 from scrapy_session_filter.stores import store_from_uri
-from scrapy_session_filter.surroundings import check_surroundings, wire_of
+from scrapy_session_filter.surroundings import check_impersonating, check_surroundings, wire_of
 from scrapy_session_filter.verdicts import Judge
 
 if TYPE_CHECKING:
@@ -240,6 +241,14 @@ class SessionFilterSettings:
             name="IDENTITY",
         )
     )
+    impersonate: tuple[str, ...] | None = field(
+        metadata=_about(
+            None,
+            read_targets,
+            "list of browsers ('chrome', 'firefox', 'safari184', ...) one of which each session"
+            " impersonates, through scrapy-impersonate",
+        )
+    )
     init: Callable[..., Any] | None = field(
         metadata=_about(
             None,
@@ -306,6 +315,8 @@ class SessionFilterSettings:
                 values["proxy"], values["proxies"], refresh=values["proxies_refresh"]
             )
             check_surroundings(settings, direct=source.direct)
+            if values["impersonate"]:
+                check_impersonating(settings)
             if not source.direct:
                 source.wire = wire_of(settings)
         values["enabled"] = enabled

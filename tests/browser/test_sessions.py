@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.parametrize("https", [False, True])
-def test_two_sessions(
-    make_world: Callable[..., World], crawl: Crawler, https: bool
-) -> None:
+def test_two_sessions(make_world: Callable[..., World], crawl: Crawler, https: bool) -> None:
     """Two sessions go through two authenticating exits with their own User-Agents and cookies."""
     world = make_world(8, proxy={"in_turn": True, "password": "secret"})
     settings = browsing(
@@ -33,6 +31,7 @@ def test_two_sessions(
     requests = by_browser(urls(world, 8, https=https))
     result = crawl(requests, settings, timeout=PATIENCE)
     print(result.log[-6000:])
-    for v in world.site.visits: print(v.exit, v.path, v.headers)
+    for v in world.site.visits:
+        print(v.exit, v.path, v.headers)
     assert_tidy(world, result)
     assert len(result.pages) == 8
