@@ -14,7 +14,7 @@ from scrapy_session_filter.policies import POLICIES, Policy
 from scrapy_session_filter.reading import listed, mapping, priorities, shown
 from scrapy_session_filter.stores import ALLOWED, STORES
 from scrapy_session_filter.targets import known_targets
-from scrapy_session_filter.verdicts import BUILT_IN
+from scrapy_session_filter.verdicts import BUILT_IN, Judge
 from scrapy_session_filter.verdicts.expect import ExpectDetector
 
 if TYPE_CHECKING:
@@ -152,6 +152,13 @@ def check_context(kwargs: object) -> dict[str, Any]:
     except TypeError as error:
         msg = f"they must be plain values ({error})"
         raise ValueError(msg) from error
+
+
+def read_rules(name: str, value: object) -> dict[str, Any]:
+    """Return the user's own rules, and None for those that are switched off."""
+    table = mapping(name, value, "a dict of rule names to rules, or None for off")
+    Judge(rules=table)
+    return table
 
 
 def read_store(name: str, value: object) -> str:

@@ -19,7 +19,7 @@ from scrapy import Request
 
 from scrapy_session_filter.admission import goes_without, refusal
 from scrapy_session_filter.exceptions import ConfigurationError, SessionFilterInitError
-from scrapy_session_filter.inits import INIT_FAILED, SiteInits
+from scrapy_session_filter.inits import INIT, INIT_FAILED, SiteInits
 from scrapy_session_filter.refusals import IgnoredRefused
 from scrapy_session_filter.session import Lease
 from scrapy_session_filter.tracking import PIN, VERDICT, Track, is_robots, strip
@@ -227,7 +227,7 @@ class InitRunner:
         # it counts as no use, and is blamed on nobody before the init as a whole has failed.
         name = f"{init.lease.id}.{len(init.held)}"
         init.held.append(name)
-        lease = Lease(name, session, now, 0, "init", counts=False, ended=True)
+        lease = Lease(name, session, now, 0, INIT, counts=False, ended=True)
         fresh.marks = self._extension.binding.put_on(request, session)
         fresh.session, fresh.site, fresh.lease = session.id, init.pool.site, lease.id
         fresh.put_on(request)
@@ -239,16 +239,19 @@ class InitRunner:
             self._extension.binding.take_off(request, track.marks)
         strip(request, track)
 
-    def judged(self, track: Track, verdict: Verdict) -> None:
-        """Note the verdict on an answer to an init's request."""
-        init = self._running.get(track.init or "")
+    def judged(self, lease: Lease, verdict: Verdict) -> bool:
+        """Note the verdict on an answer to an init's request; return whether it is one."""
+        if lease.why != INIT:
+            return False
+        init = self._running.get(lease.id.rpartition(".")[0])
         if init is not None:
             init.verdict = verdict
+        return True
 
     # -- logged out ------------------------------------------------------------------------------
 
     async def is_logged_out(
-        self, request: Request, response: Response, track: Track, verdict: Verdict
+        self, request: Request, response: Response, lease: Lease, verdict: Verdict
     ) -> bool:
         """Return whether an answer shows that its session is logged out, as the check says.
 
@@ -256,7 +259,7 @@ class InitRunner:
         """
         if (
             self._check is None
-            or track.init
+            or lease.why == INIT
             or verdict.kind is Kind.PROXY_ERROR
             or is_robots(request)
         ):

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 """Seconds until the next init after one that failed, doubled each time."""
+INIT = "init"
+"""Why a lease was given that is an init's, or its requests'."""
 INIT_FAILED = "init-failed"
 """Reason of the verdict where the hook itself found that it failed."""
 
@@ -51,6 +53,7 @@ class SiteInits:
         self._rounds = 0  # failures in a row, those of inits that ran side by side counted once
         self._failed_at = -math.inf
         self._not_before = -math.inf
+        self._began = False  # one for the request that asked last
 
     @property
     def exhausted(self) -> bool:
@@ -90,24 +93,35 @@ class SiteInits:
         wanted = pool.in_flight - running + pool.waiting + asking - pool.roster.ready
         return running < max(1, wanted) and self.may_begin(now)
 
-    def begin_next(self, now: float, avoid: Collection[str] = ()) -> bool:
-        """Have one that waits for it prepared; False where none does, or none may begin.
+    def asked(self, now: float, avoid: Collection[str], *, can_create: bool) -> bool:
+        """Have one that waits for it prepared, as a request asks for a session that is not pinned.
 
-        ``avoid`` holds the ids of sessions that the request which asks must not have.
+        ``avoid`` holds the ids of sessions it must not have. Return whether the policy may have a new
+        session, where ``can_create`` says whether there may be one at all.
         """
-        enough = self._pool.policy.one_by_one and self._pool.roster.ready and not avoid
-        if enough or not self.waiting or not self.may_begin_more(now):
-            return False
-        return self.begin(next(iter(self.waiting)), now)
+        roster = self._pool.roster
+        self._began = False
+        enough = self._pool.policy.one_by_one and roster.ready and not avoid
+        more = self.may_begin_more(now)
+        if more and not enough and self.waiting:
+            self.begin(next(iter(self.waiting)), now)
+        return roster.has_unused or (can_create and more and not self._began)
 
-    def begin(self, session: Session, now: float, tag: Any = None) -> bool:
-        """Have a session prepared; ``tag`` is the policy's record where it asked for a new one."""
+    def has_more_to_do(self, now: float) -> bool:
+        """Return whether one began for the last request, and one more may for the next."""
+        return self._began and self.may_begin_more(now, asking=2)
+
+    def begin(self, session: Session, now: float, tag: Any = None) -> None:
+        """Have a session prepared, if one may be now.
+
+        ``tag`` is the policy's record where it asked for a new one.
+        """
         if session not in self.waiting or not self.may_begin(now):
-            return False
+            return
         del self.waiting[session]
         self.running.add(session)
+        self._began = True
         self._run(self._pool, self._pool.lease_for_init(session, now, tag))
-        return True
 
     # -- ending ----------------------------------------------------------------------------------
 

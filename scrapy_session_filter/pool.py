@@ -15,6 +15,7 @@ from scrapy_session_filter.ledger import Ledger
 from scrapy_session_filter.policies import Ask, Decision
 from scrapy_session_filter.roster import Limits, Roster, Watcher
 from scrapy_session_filter.session import Lease, Outcome, Session, State
+from scrapy_session_filter.tenure import Tenure
 from scrapy_session_filter.verdict import About, Kind
 from scrapy_session_filter.waiters import Waiters
 
@@ -33,6 +34,8 @@ SHORTEST_WAIT = 0.02
 """Seconds; a waiter asks again no sooner, unless it is woken."""
 PIN_LOOK = 0.1
 """Seconds until the queue looks again for a session that is used to its limit."""
+LAPSED = 1.0
+"""Seconds until those who wait look again whether the claims in the store hold, unless woken."""
 LONGEST_HOLD = 5.0
 """Seconds the queue holds a site that has no session ready, unless one becomes ready earlier."""
 
@@ -41,7 +44,8 @@ class SessionPool:
     """All sessions of one site: acquire a lease, then report or abandon it.
 
     ``clock`` must never run backwards. ``proxies`` is None for sessions without a proxy; ``headers``
-    draws a header set for a new session. ``dry_run``: verdicts are counted but cost nothing.
+    draws a header set for a new session. ``dry_run``: verdicts are counted but cost nothing. No lease
+    is given once ``tenure`` has run out.
     ``inits`` makes the `SiteInits` that have sessions prepared before their first request.
     """
 
@@ -58,6 +62,7 @@ class SessionPool:
         rng: Random,
         watcher: Watcher | None = None,
         dry_run: bool = False,
+        tenure: Tenure | None = None,
         inits: Callable[[SessionPool], SiteInits] | None = None,
     ) -> None:
         self.site = site
@@ -68,9 +73,11 @@ class SessionPool:
         self.in_flight = 0
         self.handed_out = -math.inf  #: when the queue last let a request go to wait for a session
         self.given_up = False  #: no page in too long a time, although asked for
+        self.away: dict[str, float] = {}  #: pinned sessions of other processes, until the next look
         self._clock = clock
         self._watcher = watcher or Watcher()
         self._dry_run = dry_run
+        self._tenure = tenure or Tenure()
         self.roster = Roster(
             site,
             policy=policy,
@@ -102,22 +109,18 @@ class SessionPool:
         """
         now = self._clock()
         self.ledger.ask(now)
+        if now >= self._tenure.until:
+            return self._lapsed(now)
         self.roster.tick(now)
         pause = self.health.gate(now)
         if pause > 0:
             return pause
         can_create = self.roster.can_create(now)
-        inits, began = self.inits, False
-        if inits is not None:
-            began = inits.begin_next(now, avoid)
-            can_create = self.roster.has_unused or (
-                can_create and not began and inits.may_begin_more(now)
-            )
+        if self.inits is not None:
+            can_create = self.inits.asked(now, avoid, can_create=can_create)
         while True:
             decision = self.policy.choose(Ask(now, attempt, avoid, can_create))
             if decision.wait is not None:
-                if began and inits is not None and inits.may_begin_more(now, asking=2):
-                    return decision.wait  # the next request may have another one prepared
                 return self._wait(now, decision.wait, for_all=not avoid)
             session = decision.session
             if session is None:
@@ -127,8 +130,8 @@ class SessionPool:
                 if session is None:
                     can_create = False
                     continue
-                if session.barred and inits is not None:
-                    began = inits.begin(session, now, decision.tag)
+                if self.inits is not None and session.barred:
+                    self.inits.begin(session, now, decision.tag)
                     can_create = self.roster.has_unused
                     continue
             elif self.roster.is_expired(session, now):
@@ -151,6 +154,9 @@ class SessionPool:
         Raises `SessionFilterSessionGone` where it is retired or unknown.
         """
         now = self._clock()
+        if now >= self._tenure.until:
+            self.ledger.ask(now)
+            return self._lapsed(now)
         self.roster.tick(now)
         session = self.roster.sessions.get(session_id)
         if session is not None and self.roster.is_expired(session, now):
@@ -169,8 +175,13 @@ class SessionPool:
     def pin_chance(self, session_id: str) -> float:
         """Return the seconds until `acquire_pinned` may have an answer, 0.0 if it has one now."""
         now = self._clock()
+        if now >= self._tenure.until:
+            self.ledger.ask(now)
+            return LAPSED
         self.roster.tick(now)
         session = self.roster.sessions.get(session_id)
+        if session is None and self.away.get(session_id, now) > now:
+            return self.away[session_id] - now
         if session is None or self.roster.is_spent(session) or self.roster.is_usable(session, now):
             return 0.0
         if self.inits is not None and session in self.inits.waiting:
@@ -181,12 +192,13 @@ class SessionPool:
     def resume(self, session_id: str) -> Lease | None:
         """Return a lease that goes on with a use that was counted already: the next hop of a redirect.
 
-        None where the session is gone or rests: the chain has to start again.
+        None where the session is gone, rests or may be another process's: the chain has to start again.
         """
         session = self.roster.sessions.get(session_id)
-        if session is None or session.state is not State.LIVE:
+        now = self._clock()
+        if session is None or session.state is not State.LIVE or now >= self._tenure.until:
             return None
-        return self._lease(session, self._clock(), 0, Decision(why="redirect"), counts=False)
+        return self._lease(session, now, 0, Decision(why="redirect"), counts=False)
 
     async def acquire(
         self,
@@ -241,6 +253,8 @@ class SessionPool:
         self.ledger.ask(now)
         if self.given_up:
             return math.inf
+        if now >= self._tenure.until:
+            return self._lapsed(now)
         self.roster.tick(now)
         if (
             self._hold_until <= now
@@ -251,9 +265,19 @@ class SessionPool:
             self._wait(now, LONGEST_HOLD)
         return max(self.health.gate(now), self._hold_until - now, 0.0)
 
+    def _lapsed(self, now: float) -> float:
+        self._hold_until = now + LAPSED
+        return LAPSED
+
+    def look_again(self) -> None:
+        """Let whoever waits ask again: there may be more sessions now."""
+        self._became_ready()
+
     def _wait(self, now: float, wanted: float, *, for_all: bool = True) -> float:
         """Return how long to wait; the queue holds the site so long if none could be served."""
         until = max(now + SHORTEST_WAIT, min(now + wanted, self.roster.next_due()))
+        if self.inits is not None and self.inits.has_more_to_do(now):
+            return until - now  # the next request may have another session prepared
         if for_all or not self.roster.ready:
             self._hold_until = until
         return until - now
