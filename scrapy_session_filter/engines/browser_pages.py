@@ -86,13 +86,18 @@ async def own_headers_first(
 ) -> dict[str, str]:
     """Send the browser's own headers; on the page itself those that the request brought win.
 
+    Accept-Language is the session's on everything: from a locale the browser makes one language only.
+
     For PLAYWRIGHT_PROCESS_REQUEST_HEADERS, where the project has not set it: scrapy-playwright's
     default replaces what the browser would say of itself.
     """
     headers: dict[str, str] = dict(await playwright_request.all_headers())
-    if playwright_request.is_navigation_request():
-        brought = scrapy_request_data["headers"].to_unicode_dict()
-        headers.update({name.lower(): value for name, value in brought.items()})
+    own = scrapy_request_data["headers"].to_unicode_dict()
+    brought = {name.lower(): value for name, value in own.items()}
+    if not playwright_request.is_navigation_request():
+        headers |= {name: value for name, value in brought.items() if name == "accept-language"}
+    else:
+        headers |= brought
         if browser_type_name == "firefox":  # else it fails with NS_ERROR_NET_RESET
             headers["host"] = urlsplit(playwright_request.url).netloc
     return headers

@@ -33,7 +33,7 @@ IDLE_CONTEXTS = 32
 PAGE_PATIENCE = 60.0
 """Seconds that a page given to a callback keeps the context of a session that is gone or rests."""
 CLOSE_PATIENCE = 10.0
-"""Seconds that a context may take to close."""
+"""Seconds that all contexts may take to close at the end of a crawl."""
 LOOK = 0.2
 """Seconds between two looks for room, besides those when something ends."""
 PATROL = 1.0
@@ -163,6 +163,9 @@ class Contexts:
         if not context.users and (browser_context := context.browser_context) is not None:
             for stray in set(browser_context.pages) - set(context.pages):  # opened by the site
                 self.close_page(stray)
+        if self._known.get((id(context.handler), context.session.id)) is not context:
+            # The browser lost it under way, and scrapy-playwright opened it again.
+            self._start_to_close(context)
         self._trim(context.handler)
         self._wake()
 
@@ -189,7 +192,8 @@ class Contexts:
         """Close all contexts, needed or not."""
         if self._patrol is not None:
             self._patrol.cancel()
-        await asyncio.gather(*(self._close(context) for context in self))
+        for context in self:
+            self._start_to_close(context)
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=CLOSE_PATIENCE)
         for task in list(self._tasks):
@@ -224,7 +228,7 @@ class Contexts:
     def _close_oldest(self, handler: Any) -> None:
         for context in self:
             if context.handler is handler and not context.is_busy and not context.closing:
-                self.spawn(self._close(context))
+                self._start_to_close(context)
                 return
 
     async def _keep_free(self) -> None:
@@ -251,17 +255,19 @@ class Contexts:
                 break
         context.leaving = False
         if context.is_unwanted:
-            await self._close(context)
+            self._start_to_close(context)
+
+    def _start_to_close(self, context: Context) -> None:
+        if not context.closing:
+            context.closing = True  # at once: nobody may claim it any more
+            self.spawn(self._close(context))
 
     async def _close(self, context: Context) -> None:
-        if context.closing:
-            return
-        context.closing = True
         key = (id(context.handler), context.session.id)
         browser_context = context.browser_context
         try:
             if browser_context is not None:
-                await asyncio.wait_for(browser_context.close(), CLOSE_PATIENCE)
+                await browser_context.close()
                 self._tell("contexts/closed")
         except Exception as error:  # noqa: BLE001 - Playwright's own; the browser may be gone
             logger.debug("Closing browser context %s: %s", context.name, error)

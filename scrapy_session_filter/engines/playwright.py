@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import WeakKeyDictionary
 
+from scrapy.downloadermiddlewares.retry import RetryMiddleware
 from scrapy.utils.httpobj import urlparse_cached
+from scrapy.utils.misc import load_object
 
 from scrapy_session_filter.components import CONTEXT_SETTING, OWNED, check_context
 from scrapy_session_filter.engines.base import EngineBinding
@@ -100,6 +102,11 @@ class PlaywrightBinding(EngineBinding):
         """Find out which browser runs; raises `ConfigurationError` where none starts."""
         any_system = not isinstance(self._settings.identities, FakeUserAgentSource)
         self._running = await ask_browser(self._crawler.settings, any_system=any_system)
+        retry = self._crawler.get_downloader_middleware(RetryMiddleware)
+        if retry is not None and not self._crawler.settings.getpriority("RETRY_EXCEPTIONS"):
+            # SITE_ERRORs are Scrapy's to try again, and by default it knows none of Playwright's.
+            known = retry.exceptions_to_retry
+            retry.exceptions_to_retry = (*known, load_object("playwright.async_api.Error"))
 
     async def close(self) -> None:
         """Close all contexts."""
@@ -282,7 +289,10 @@ class PlaywrightBinding(EngineBinding):
         """Leave the browser to write its own headers; only what the request itself brought is added."""
         if not self._own_processor:
             return
+        languages = request.headers.get("Accept-Language")
         self._http.leave_own(request, self._attempts[request].context.session)
+        if languages is not None:
+            request.headers["Accept-Language"] = languages
         for name in ("Accept-Encoding", "Cookie", "Host", "Proxy-Authorization"):
             request.headers.pop(name, None)
 
@@ -299,7 +309,7 @@ class PlaywrightBinding(EngineBinding):
 
     def _handler(self, request: Request) -> Any:
         """Return the handler that will get the request; there is one for each scheme."""
-        handlers: Any = self._crawler.engine.downloader.handlers  # type: ignore[union-attr]
+        handlers: Any = self._crawler.engine.downloader.handlers
         handler = handlers._get_handler(urlparse_cached(request).scheme)  # noqa: SLF001
         if self._own_processor:
             handler.process_request_headers = own_headers_first
@@ -319,10 +329,6 @@ class PlaywrightBinding(EngineBinding):
             kwargs["user_agent"] = named["user-agent"]
         if languages := named.get("accept-language"):
             kwargs.setdefault("locale", first_language(languages))
-            kwargs["extra_http_headers"] = {
-                "Accept-Language": languages,
-                **(kwargs.get("extra_http_headers") or {}),
-            }
         if (proxy := _proxy(session)) is not None:
             kwargs["proxy"] = proxy
         rows = self._rows(session)

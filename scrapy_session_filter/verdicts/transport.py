@@ -20,8 +20,8 @@ _CHAIN_LIMIT = 8  # causes looked at
 _MESSAGE_LIMIT = 600  # characters
 
 # What failed: reason to the texts (lower case) and class names that say so, in order.
-# Sources: Scrapy's download handlers 2.14 to 2.19, Chromium's net_error_list.h,
-# libcurl-errors(3), errno(3).
+# Sources: Scrapy's download handlers 2.14 to 2.19, Chromium's net_error_list.h, Firefox's
+# xpcom/base/ErrorList.py, Playwright's messages, libcurl-errors(3), errno(3).
 _LOCAL = {
     "local-open-files": ("too many open files", "err_insufficient_resources"),
     "local-no-route": (
@@ -37,6 +37,7 @@ _LOCAL = {
         ),
         *("err_dns_server_failed", "err_dns_timed_out", "err_dns_malformed_response"),
     ),
+    "local-browser": ("page crashed", "target crashed", "browsertype.launch", "from the driver"),
     "local-memory": ("cannot allocate memory", "no buffer space available", "err_out_of_memory"),
 }
 _LOCAL_NAMES = {"ConnectBindError": "local-bind", "NoRouteError": "local-no-route"}
@@ -55,6 +56,7 @@ _PROXY = {
     "proxy-auth": (
         *("proxy authentication", "err_proxy_auth", "err_unexpected_proxy_auth"),
         *("err_invalid_auth_credentials", "'status': 407", "response 407", "407, message"),
+        "ns_error_proxy_authentication",
     ),
     "proxy-refused": (
         *(
@@ -64,6 +66,7 @@ _PROXY = {
             "could not resolve proxy",
         ),
         *("cannot connect to proxy", "failed to connect to proxy", "curl: (97)"),
+        *("ns_error_proxy_", "ns_error_unknown_proxy_host"),
     ),
     "proxy-tunnel": (
         *(
@@ -87,17 +90,25 @@ _CANCELLED = (
 )
 _DNS = (
     frozenset(("CannotResolveHostError", "DNSLookupError", "ClientConnectorDNSError", "gaierror")),
-    ("err_name_not_resolved", "could not resolve host", "name or service not known"),
+    (
+        "err_name_not_resolved",
+        "ns_error_unknown_host",
+        "could not resolve host",
+        "name or service not known",
+    ),
 )
 _TIMEOUT = (
     frozenset(("DownloadTimeoutError", "TimeoutError", "TimeoutException", "Timeout")),
-    ("err_timed_out", "err_connection_timed_out", "timed out", "took longer than"),
+    (
+        *("err_timed_out", "err_connection_timed_out", "ns_error_net_timeout", "timed out"),
+        "took longer than",
+    ),
 )
 _REFUSED = (
     frozenset(("DownloadConnectionRefusedError", "ConnectionRefusedError", "ClientConnectorError")),
     (
         *("err_connection_refused", "err_connection_failed", "connection refused", "curl: (7)"),
-        *("all connection attempts failed",),
+        *("all connection attempts failed", "ns_error_connection_refused"),
     ),
 )
 _LOST = (
@@ -114,6 +125,8 @@ _LOST = (
             "err_ssl",
             "err_cert",
             "err_quic",
+            "ns_error_net_",
+            "ns_error_abort",
             "curl: (35)",
             "curl: (52)",
             "curl: (56)",
@@ -127,12 +140,14 @@ def by_exception(exception: BaseException, *, proxied: bool = True) -> Verdict:
     """Return the verdict of a request that ended in an exception.
 
     ``proxied`` says whether it went through a proxy: then a refused connection or a time-out before
-    the site answered is the proxy's. An exception that nothing here knows is a SITE_ERROR with the
-    reason ``exception-<ClassName>``, to be counted by that name.
+    the site answered is the proxy's. That a site had answered (a browser loads a page for a long
+    time) the engine says by an attribute ``answered`` of the exception. An exception that nothing
+    here knows is a SITE_ERROR with the reason ``exception-<ClassName>``, to be counted by that name.
     """
     chain = list(_chain(exception))
     names = {cls.__name__ for error in chain for cls in type(error).__mro__}
     text = "\n".join(_message(error) for error in chain).lower()
+    proxied = proxied and not getattr(exception, "answered", False)
     return (
         _local(chain, names, text)
         or (_proxy(names, text) if proxied else None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import secrets
 import subprocess
 from functools import cache
 from itertools import cycle
@@ -12,6 +13,8 @@ from shop.chromium import find_chromium
 
 if TYPE_CHECKING:
     from random import Random
+
+    from scrapy_session_filter.session import Session
 
 _SYSTEMS = cycle(("Windows NT 10.0; Win64; x64", "Macintosh; Intel Mac OS X 10_15_7"))
 
@@ -34,3 +37,9 @@ def two_systems(rng: Random) -> dict[str, str]:
         f" Chrome/{version()}.0.0.0 Safari/537.36",
         "Accept-Language": "en-US,en;q=0.9",
     }
+
+
+def by_chance(session: Session) -> dict[str, str]:
+    """Options of a session's contexts that are other ones each time they are asked for."""
+    language = secrets.choice(("de", "fr", "it", "es", "pt", "nl", "pl", "cs", "da", "fi", "sv"))
+    return {"locale": language, "timezone_id": "Europe/Berlin"}
