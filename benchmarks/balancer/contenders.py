@@ -106,7 +106,7 @@ def run(contender: Contender, layout: Layout, site: Site, folder: Path, longest:
     """Crawl the site for at most ``longest`` seconds; its log is in ``folder``."""
     record, task = folder / f"{contender.name}.pages", folder / f"{contender.name}.json"
     task.write_text(json.dumps(_task(contender, layout, site, record)), encoding="utf-8")
-    record.touch()
+    record.write_text("", encoding="utf-8")
     command = [str(_python(contender, folder)), str(HERE / contender.script), str(task)]
     before = site.requests()
     with (folder / f"{contender.name}.log").open("wb") as log:

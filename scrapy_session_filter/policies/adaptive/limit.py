@@ -6,6 +6,10 @@ quickly where nothing was met, ever more slowly near an edge that was met again 
 
 Whether or not a limit is known, only a few requests at once (scouts) go beyond the intensity known
 to be safe, so that not all sessions of a small list run into a limit together.
+
+In the first seconds no window can be told from a shorter one: all uses lie in both. Waiting for the
+longer one to end would be slow where it is not the true one, so a few requests at once try the
+shortest that explains the blocks as well: over the cap on the long scale, under it on the short one.
 """
 
 from __future__ import annotations
@@ -37,6 +41,12 @@ SHORTEST_STEP, LONGEST_STEP = 5.0, 60.0
 """Seconds between two raises of the cap: the shorter at first, doubled each time that the same edge
 is met, up to half a window or the longer. As scouts go first, an early try costs few sessions."""
 LEAST_CAP = 1.7
+TRIALS = 4
+"""Requests at once that try a shorter window than the one assumed."""
+RIVAL = 4.0
+"""Nats by which a shorter window may explain the blocks worse and still be tried."""
+TRIAL_FITS = 6
+"""Successes of trials after which the scales are weighed anew."""
 WATCHED = 1.5
 """Windows for which a site must have been watched before that scale can be told from "ever"."""
 
@@ -71,11 +81,36 @@ class Limit:
         self._last_cut: _Cut | None = None
         self._hint = -1
         self._since: float | None = None  # when it began to watch
+        self.trial = -1  #: a shorter scale that may be the true one; -1: there is none
+        self.trial_cap = 0.0  #: the intensity there that is tried
+        self.trying = 0  #: requests in flight that try it
+        self._trials = 0
+        self._try_at = -math.inf
+        self._failed = [0] * len(WINDOWS)  # trials of each scale since it was last in doubt
 
     def scouts_left(self, sessions: int, scarce: bool) -> bool:
         """Return whether another request may go beyond the safe intensity."""
         most = max(1, min(SCOUTS, sessions // 8)) if scarce else SCOUTS
         return self.scouting < most
+
+    def tries(self, now: float) -> bool:
+        """Return whether another request may try a shorter window."""
+        return self.trial >= 0 and self.trying < TRIALS and now > self._try_at
+
+    def trial_passed(self, now: float) -> None:
+        """Note that a shorter window was tried with success, after `passed`."""
+        self._trials += 1
+        if not self._trials % TRIAL_FITS:
+            self._weigh(now)
+
+    def trial_blocked(self, levels: Levels, now: float) -> None:
+        """Learn from a block of a request that tried a shorter window; next time it waits longer."""
+        self.table.blocked(levels)
+        if self.trial >= 0 and now > self._try_at:
+            self._failed[self.trial] += 1
+            self._try_at = now + WINDOWS[self.trial] * 2.0 ** min(self._failed[self.trial] - 2, 8)
+        self._weigh(now)
+        self.table.fit(self.scale)
 
     def passed(self, levels: Levels, now: float) -> None:
         """Learn from a success of a working session."""
@@ -157,6 +192,7 @@ class Limit:
         if self._since is None:
             self._since = now
         best, best_scale, best_split = 0.0, self.scale, 0
+        rivals: list[tuple[float, int]] = []
         for scale in range(len(WINDOWS)):
             if scale > self.scale and now - self._since < WATCHED * WINDOWS[scale]:
                 continue
@@ -164,12 +200,20 @@ class Limit:
             if scale == self.scale:
                 self.gain = gain
                 gain += STAY_BONUS
+            elif scale < self.scale:
+                rivals.append((gain, at))
             gain += USUAL_BONUS * (scale == USUAL) + HINT_BONUS * (scale == self._hint)
             if gain > best:
                 best, best_scale, best_split = gain, scale, at
         if best_scale != self.scale and best > EVIDENCE:
             self._switch(best_scale, level_of(best_split))
         self.depends = self.gain > (KEEP_EVIDENCE if self.depends else EVIDENCE)
+        self.trial = -1
+        if self.depends and self.cap < math.inf:
+            for scale, (gain, at) in enumerate(rivals[: self.scale]):
+                if gain > self.gain - RIVAL:
+                    self.trial, self.trial_cap = scale, BELOW * level_of(at)
+                    break
 
     def _switch(self, scale: int, edge: float) -> None:
         self.scale, self.window = scale, WINDOWS[scale]
@@ -178,6 +222,8 @@ class Limit:
         self.cap = max(0.95 * edge, LEAST_CAP)
         self.safe, self._hits = max(0.8 * edge, 2.0), 0
         self._last_cut = None
+        self._failed = [0] * len(WINDOWS)
+        self._try_at = -math.inf
 
     def dump(self) -> dict[str, Any]:
         """Return what was learnt, as plain JSON."""

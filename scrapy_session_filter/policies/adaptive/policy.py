@@ -137,7 +137,9 @@ class AdaptivePolicy(Policy):
         session = choice.record.session
         replacing = min(1.0 / self.fresh.chance, COSTLIEST)
         self.budget.earn(choice.risk * replacing + CROWDING * session.in_flight)
-        return Decision.use(session, "working", Pick(How.WORKING))
+        pick = Pick(How.WORKING)
+        pick.trial = choice.trial
+        return Decision.use(session, "trial" if choice.trial else "working", pick)
 
     def _go_beyond(self, ask: Ask, choice: Choice) -> Decision | None:
         """Use a session over the cap where waiting would cost more than the ban it risks."""
@@ -168,7 +170,9 @@ class AdaptivePolicy(Policy):
         self.ladder.remove(record)
         record.levels = pick.levels = advance(record.levels, lease.acquired - record.last)
         record.last = lease.acquired
-        if pick.how is How.WORKING and pick.levels[self.limit.scale] > self.limit.safe:
+        if pick.trial:
+            self.limit.trying += 1
+        elif pick.how is How.WORKING and pick.levels[self.limit.scale] > self.limit.safe:
             pick.scout = True
             self.limit.scouting += 1
 
@@ -204,6 +208,8 @@ class AdaptivePolicy(Policy):
         if pick.scout:
             pick.scout = False
             self.limit.scouting -= 1
+        elif pick.trial:
+            self.limit.trying -= 1
 
     def _learn_odds(self, record: Record, pick: Pick, ok: bool) -> None:
         if pick.how is How.FRESH:
@@ -230,6 +236,8 @@ class AdaptivePolicy(Policy):
         self.budget.pages += 1
         if pick.how is How.WORKING:
             self.limit.passed(pick.levels, outcome.now)
+            if pick.trial:
+                self.limit.trial_passed(outcome.now)
         else:
             self.budget.earn(NEWNESS)
             self.budget.stints += 1
@@ -269,7 +277,10 @@ class AdaptivePolicy(Policy):
             else:
                 record.doubt = pick.levels
                 self.budget.went_out(outcome.now)
-            self.limit.blocked(pick.levels, outcome.now, retry_after=told)
+            if pick.trial and told is None:
+                self.limit.trial_blocked(pick.levels, outcome.now)
+            else:
+                self.limit.blocked(pick.levels, outcome.now, retry_after=told)
             if record.group is not None:
                 self.fresh.blocked(record.group, record.session.id, outcome.now)
         elif self.context.gateway and (not record.worked or record.rung >= GIVE_UP_RUNG):

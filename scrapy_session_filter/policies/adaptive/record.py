@@ -30,10 +30,11 @@ class Pick:
     """One decision; it travels with the lease and comes back with the answer.
 
     ``rung`` and ``worked`` say where on the ladder a probe came from. ``levels`` are the session's
-    intensities, this request included. ``scout``: it went beyond the intensity known to be safe.
+    intensities, this request included. ``scout``: it went beyond the intensity known to be safe;
+    ``trial``: it tries a shorter window.
     """
 
-    __slots__ = ("how", "levels", "rung", "scout", "worked")
+    __slots__ = ("how", "levels", "rung", "scout", "trial", "worked")
 
     def __init__(self, how: How, rung: int = 0, worked: bool = False) -> None:
         self.how = how
@@ -41,6 +42,7 @@ class Pick:
         self.worked = worked
         self.levels: Levels = ()
         self.scout = False
+        self.trial = False
 
 
 class Record:

@@ -12,7 +12,7 @@ import math
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
-from scrapy_session_filter.policies.adaptive.intensity import FIRST, bin_of
+from scrapy_session_filter.policies.adaptive.intensity import FIRST, WINDOWS, bin_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,16 +41,18 @@ class Choice:
     """What a look at the working sessions gave.
 
     ``record`` is the best, None where none may be used now; then ``wait`` is in how many seconds
-    one may, and ``over`` the one that is least over the cap (at intensity ``level``).
+    one may, and ``over`` the one that is least over the cap (at intensity ``level``). ``trial``: the
+    best is over the cap too, and tries whether the site counts over a shorter window.
     """
 
-    __slots__ = ("level", "over", "record", "risk", "value", "wait")
+    __slots__ = ("level", "over", "record", "risk", "trial", "value", "wait")
 
     def __init__(self) -> None:
         self.record: Record | None = None
         self.value = 0.0
         self.risk = 0.0
         self.over: Record | None = None
+        self.trial = False
         self.level = 0.0
         self.wait = math.inf
 
@@ -125,6 +127,8 @@ class WorkingSet:
         half = 0.5 / latency
         exp = math.exp
         rated: list[tuple[float, Record]] = []
+        trial = limit.trial if limit.tries(now) else -1
+        tried, tried_level = None, 0.0
         for record in self._look(few):
             session = record.session
             in_flight = session.in_flight
@@ -138,6 +142,10 @@ class WorkingSet:
                 wait = limit.wait_for(level)
                 if wait < choice.wait:
                     choice.wait, choice.over, choice.level = wait, record, level
+                if trial >= 0:
+                    lately = 1.0 + levels[trial] * exp((record.last - now) / WINDOWS[trial])
+                    if lately <= limit.trial_cap and level > tried_level:  # it tells most
+                        tried, tried_level = record, level
                 continue
             if level > safe and not scouts:
                 choice.wait = min(choice.wait, 0.2)
@@ -152,6 +160,8 @@ class WorkingSet:
             rated.append((value, record))
             if value > choice.value:
                 choice.record, choice.value, choice.risk = record, value, risk
+        if choice.record is None and tried is not None:
+            choice.record, choice.trial = tried, True
         if len(self._members) > LOOK:
             rated.sort(key=_value, reverse=True)
             self._memory = [record for _, record in rated[:REMEMBER]]
