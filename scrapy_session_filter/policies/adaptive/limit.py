@@ -41,7 +41,7 @@ SHORTEST_STEP, LONGEST_STEP = 5.0, 60.0
 """Seconds between two raises of the cap: the shorter at first, doubled each time that the same edge
 is met, up to half a window or the longer. As scouts go first, an early try costs few sessions."""
 LEAST_CAP = 1.7
-TRIALS = 4
+TRIALS = 2
 """Requests at once that try a shorter window than the one assumed."""
 RIVAL = 4.0
 """Nats by which a shorter window may explain the blocks worse and still be tried."""
