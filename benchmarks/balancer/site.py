@@ -201,7 +201,8 @@ def _rules(layout: Layout) -> list[str]:
 def _addresses(layout: Layout) -> list[str]:
     """Return the proxies' addresses, as many in each subnet."""
     return [
-        f"127.20.{number % layout.subnets}.{number // layout.subnets + 1}"
+        f"127.{20 + number // layout.subnets // 250}.{number % layout.subnets}."
+        f"{number // layout.subnets % 250 + 1}"
         for number in range(layout.proxies)
     ]
 

@@ -45,6 +45,8 @@ TRIALS = 2
 """Requests at once that try a shorter window than the one assumed."""
 RIVAL = 4.0
 """Nats by which a shorter window may explain the blocks worse and still be tried."""
+TRIAL_WORTH = 0.25
+"""Nats against the scale in use for each trial in a row that passed."""
 TRIAL_FITS = 6
 """Successes of trials after which the scales are weighed anew."""
 WATCHED = 1.5
@@ -84,7 +86,7 @@ class Limit:
         self.trial = -1  #: a shorter scale that may be the true one; -1: there is none
         self.trial_cap = 0.0  #: the intensity there that is tried
         self.trying = 0  #: requests in flight that try it
-        self._trials = 0
+        self._passed = 0  # trials in a row
         self._try_at = -math.inf
         self._failed = [0] * len(WINDOWS)  # trials of each scale since it was last in doubt
 
@@ -99,13 +101,14 @@ class Limit:
 
     def trial_passed(self, now: float) -> None:
         """Note that a shorter window was tried with success, after `passed`."""
-        self._trials += 1
-        if not self._trials % TRIAL_FITS:
+        self._passed += 1
+        if not self._passed % TRIAL_FITS:
             self._weigh(now)
 
     def trial_blocked(self, levels: Levels, now: float) -> None:
         """Learn from a block of a request that tried a shorter window; next time it waits longer."""
         self.table.blocked(levels)
+        self._passed = 0
         if self.trial >= 0 and now > self._try_at:
             self._failed[self.trial] += 1
             self._try_at = now + WINDOWS[self.trial] * 2.0 ** min(self._failed[self.trial] - 2, 8)
@@ -191,29 +194,41 @@ class Limit:
         """Choose the scale that explains the blocks best, and say whether it explains them."""
         if self._since is None:
             self._since = now
-        best, best_scale, best_split = 0.0, self.scale, 0
-        rivals: list[tuple[float, int]] = []
-        for scale in range(len(WINDOWS)):
-            if scale > self.scale and now - self._since < WATCHED * WINDOWS[scale]:
+        watched = now - self._since
+        splits = [self.table.split(scale) for scale in range(len(WINDOWS))]
+        self.gain = splits[self.scale][0]
+        best, best_scale = 0.0, self.scale
+        for scale, (gain, _) in enumerate(splits):
+            if scale > max(self.scale, USUAL) and watched < WATCHED * WINDOWS[scale]:
                 continue
-            gain, at = self.table.split(scale)
-            if scale == self.scale:
-                self.gain = gain
-                gain += STAY_BONUS
-            elif scale < self.scale:
-                rivals.append((gain, at))
-            gain += USUAL_BONUS * (scale == USUAL) + HINT_BONUS * (scale == self._hint)
-            if gain > best:
-                best, best_scale, best_split = gain, scale, at
+            if scale < self.scale and watched < WINDOWS[scale]:
+                continue  # so far, all uses lie in both
+            total = gain + self._bonus(scale)
+            if total > best:
+                best, best_scale = total, scale
         if best_scale != self.scale and best > EVIDENCE:
-            self._switch(best_scale, level_of(best_split))
+            self._switch(best_scale, level_of(splits[best_scale][1]))
         self.depends = self.gain > (KEEP_EVIDENCE if self.depends else EVIDENCE)
-        self.trial = -1
+        self._choose_trial(splits)
+
+    def _bonus(self, scale: int) -> float:
+        """Return the nats in favour of a scale before any evidence."""
+        bonus = USUAL_BONUS * (scale == USUAL) + HINT_BONUS * (scale == self._hint)
+        if scale == self.scale:
+            bonus += STAY_BONUS
+            if self.trial >= 0:
+                bonus = max(0.0, bonus - TRIAL_WORTH * self._passed)
+        return bonus
+
+    def _choose_trial(self, splits: list[tuple[float, int]]) -> None:
+        before, self.trial = self.trial, -1
         if self.depends and self.cap < math.inf:
-            for scale, (gain, at) in enumerate(rivals[: self.scale]):
+            for scale, (gain, at) in enumerate(splits[: self.scale]):
                 if gain > self.gain - RIVAL:
                     self.trial, self.trial_cap = scale, BELOW * level_of(at)
                     break
+        if self.trial != before:
+            self._passed = 0
 
     def _switch(self, scale: int, edge: float) -> None:
         self.scale, self.window = scale, WINDOWS[scale]

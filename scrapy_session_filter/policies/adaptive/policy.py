@@ -170,6 +170,7 @@ class AdaptivePolicy(Policy):
         self.ladder.remove(record)
         record.levels = pick.levels = advance(record.levels, lease.acquired - record.last)
         record.last = lease.acquired
+        record.used(lease.acquired, self.limit.window)
         if pick.trial:
             self.limit.trying += 1
         elif pick.how is How.WORKING and pick.levels[self.limit.scale] > self.limit.safe:

@@ -52,11 +52,14 @@ class Record:
     of weight ``weight``. ``levels`` are its intensities at time ``last``. ``working``: it is of the
     working set, at ``place`` there (-1 while it cannot take requests). ``rung``, ``failed`` (a
     time) and ``queue`` belong to the ladder. ``worked``: it ever succeeded. ``doubt``: the levels
-    at a block of which we do not know yet whether it lasts.
+    at a block of which we do not know yet whether it lasts. ``count_in`` and ``before`` are the uses in
+    the window that began at ``since``, and in the one before.
     """
 
     __slots__ = (
         "bad",
+        "before",
+        "count_in",
         "doubt",
         "failed",
         "good",
@@ -68,6 +71,7 @@ class Record:
         "queue",
         "rung",
         "session",
+        "since",
         "weight",
         "worked",
         "working",
@@ -90,6 +94,9 @@ class Record:
         self.queue: deque[Record] | None = None
         self.worked = False
         self.doubt: Levels | None = None
+        self.since = self.last
+        self.count_in = 0.0
+        self.before = 0.0
 
     @property
     def tried(self) -> bool:
@@ -99,6 +106,35 @@ class Record:
     def chance(self, mean: float) -> float:
         """Return the chance of success, shrunk to ``mean`` by two pseudo-answers."""
         return (self.good + 2.0 * mean) / (self.good + self.bad + 2.0)
+
+    def used(self, now: float, window: float) -> None:
+        """Count a use for `wait_for_window`."""
+        gone = now - self.since
+        if gone >= window:
+            self.before = self.count_in if gone < 2.0 * window else 0.0
+            self.since = now if gone >= 2.0 * window else self.since + window
+            self.count_in = 0.0
+        self.count_in += 1.0
+
+    def wait_for_window(self, now: float, window: float, most: float) -> float:
+        """Return the seconds until one more use makes no more than ``most`` in any window.
+
+        The window before counts with the share of it that is less than a window ago, as it does at
+        most sites (and in HAProxy).
+        """
+        count, before = self.count_in, self.before
+        if before + count + 1.0 <= most:
+            return 0.0
+        gone = now - self.since
+        if gone >= window:
+            gone -= window
+            count, before = 0.0, count
+            if gone >= window:
+                return 0.0
+        if count + 1.0 > most:
+            return window - gone
+        over = before * (1.0 - gone / window) + count + 1.0 - most
+        return 0.0 if over <= 0.0 else over * window / before
 
     def count(self, ok: bool) -> None:
         """Take in one answer."""

@@ -142,6 +142,11 @@ class WorkingSet:
                 wait = limit.wait_for(level)
                 if wait < choice.wait:
                     choice.wait, choice.over, choice.level = wait, record, level
+            else:
+                wait = record.wait_for_window(now, window, cap) if limit.depends else 0.0
+                if wait:
+                    choice.wait = min(choice.wait, wait)
+            if wait:
                 if trial >= 0:
                     lately = 1.0 + levels[trial] * exp((record.last - now) / WINDOWS[trial])
                     if lately <= limit.trial_cap and level > tried_level:  # it tells most
