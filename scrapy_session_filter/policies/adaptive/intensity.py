@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import math
+from array import array
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 Levels = tuple[float, ...]
 """One session's intensity on each time scale."""
@@ -10,42 +15,89 @@ Levels = tuple[float, ...]
 WINDOWS = (10.0, 30.0, 60.0, 180.0, 600.0, 1800.0)
 """Seconds: the scales on which a site may count. From 6 s to 50 min, one of them is within a factor
 of 1.8 of the true window; the intensity differs by no more than that."""
+FIRST: Levels = (1.0,) * len(WINDOWS)
+"""The intensities of a first use."""
 USUAL = 2
 """Index of the scale that is assumed until there is evidence: most limits are per minute."""
-BINS = 48
-"""Intensities are counted in bins, four to the octave, from 1 to 4096 uses per window."""
-
-
-_RATES = tuple(-1.0 / window for window in WINDOWS)
-
-FIRST: Levels = (1.0,) * len(WINDOWS)
-"""The intensities at the first use; one tuple for all sessions."""
+BINS = 96
+"""Intensities are counted in bins, eight to the octave, from 1 to 4096 uses per window."""
 
 _STEPS = 64  # of the lookup table, per unit of intensity
 _TABLE = [
-    max(0, int(4.0 * math.log2(max((i + 0.5) / _STEPS, 1.0)))) for i in range(_STEPS * _STEPS)
+    max(0, int(8.0 * math.log2(max((i + 0.5) / _STEPS, 1.0)))) for i in range(_STEPS * _STEPS)
 ]
+_COUNT, _BEFORE = len(WINDOWS), 2 * len(WINDOWS)
 
 
 def bin_of(level: float) -> int:
     """Return the bin of an intensity, to 1/128 of a use; this is called often."""
     if level < _STEPS:
         return _TABLE[int(level * _STEPS)]
-    return min(int(4.0 * math.log2(level)), BINS - 1)
+    return min(int(8.0 * math.log2(level)), BINS - 1)
 
 
 def level_of(index: int) -> float:
     """Return the lower edge of a bin."""
-    return math.pow(2.0, index / 4.0)
+    return math.pow(2.0, index / 8.0)
 
 
-def advance(levels: Levels | None, idle: float) -> Levels:
-    """Return the intensities with one more use, ``idle`` seconds after the last.
+class Meter:
+    """Counts one session's uses.
 
-    The intensity on a scale is the number of uses, each forgotten exponentially over the window: a
-    steady rate r has intensity r x window, a burst of n has n.
+    On each scale: the uses in the window that began at some time, and in the one before, which counts
+    with the share of it that is less than a window ago. So do HAProxy's stick tables, and with other
+    shares most sites. 250 bytes a session.
     """
-    if levels is None:
-        return FIRST
-    exp = math.exp
-    return tuple([u * exp(idle * rate) + 1.0 for u, rate in zip(levels, _RATES)])  # noqa: B905 - speed
+
+    __slots__ = ("_state",)
+
+    def __init__(self, now: float, levels: Sequence[float] = (0.0,) * len(WINDOWS)) -> None:
+        """Begin with so many uses, all of them now."""
+        self._state = array("d", [now] * _COUNT)
+        self._state.extend(levels)
+        self._state.extend([0.0] * _COUNT)
+
+    def use(self, now: float) -> Levels:
+        """Count a use, and return the intensities with it."""
+        state = self._state
+        levels = []
+        for scale, window in enumerate(WINDOWS):
+            gone = now - state[scale]
+            if gone < window:
+                count = state[_COUNT + scale] + 1.0
+                before = state[_BEFORE + scale]
+            else:
+                recent = gone < 2.0 * window
+                before = state[_BEFORE + scale] = state[_COUNT + scale] if recent else 0.0
+                state[scale] = state[scale] + window if recent else now
+                gone = gone - window if recent else 0.0
+                count = 1.0
+            state[_COUNT + scale] = count
+            levels.append(count + before * (1.0 - gone / window) if before else count)
+        return tuple(levels)
+
+    def level(self, scale: int, now: float) -> float:
+        """Return the intensity that one more use would have now."""
+        state, window = self._state, WINDOWS[scale]
+        gone = now - state[scale]
+        if gone < window:
+            before = state[_BEFORE + scale]
+            count = state[_COUNT + scale] + 1.0
+            return count + before * (1.0 - gone / window) if before else count
+        if gone < 2.0 * window:
+            return 1.0 + state[_COUNT + scale] * (2.0 - gone / window)
+        return 1.0
+
+    def wait(self, scale: int, now: float, most: float) -> float:
+        """Return the seconds until one more use has at most the intensity ``most`` (1 or more)."""
+        state, window = self._state, WINDOWS[scale]
+        began, count, before = state[scale], state[_COUNT + scale], state[_BEFORE + scale]
+        if now - began >= window or count + 1.0 > most:  # what counts now is the window before
+            began, count, before = began + window, 0.0, count
+        over = before + count + 1.0 - most
+        due = began + over * window / before if over > 0.0 and before else began
+        return max(0.0, due - now)
+
+    def levels(self, now: float) -> Levels:
+        """Return the intensities now, without another use."""
+        return tuple(self.level(scale, now) - 1.0 for scale in range(len(WINDOWS)))

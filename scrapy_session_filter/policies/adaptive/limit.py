@@ -18,7 +18,7 @@ import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from scrapy_session_filter.policies.adaptive.hazard import HazardTable
-from scrapy_session_filter.policies.adaptive.intensity import USUAL, WINDOWS, level_of
+from scrapy_session_filter.policies.adaptive.intensity import FIRST, USUAL, WINDOWS, level_of
 from scrapy_session_filter.policies.adaptive.saved import count, number
 
 if TYPE_CHECKING:
@@ -45,10 +45,8 @@ TRIALS = 2
 """Requests at once that try a shorter window than the one assumed."""
 RIVAL = 4.0
 """Nats by which a shorter window may explain the blocks worse and still be tried."""
-TRIAL_WORTH = 0.25
-"""Nats against the scale in use for each trial in a row that passed."""
-TRIAL_FITS = 6
-"""Successes of trials after which the scales are weighed anew."""
+PROOF = 12
+"""Trials in a row, over the intensity that was blocked on the long scale, that prove the short one."""
 WATCHED = 1.5
 """Windows for which a site must have been watched before that scale can be told from "ever"."""
 
@@ -87,6 +85,7 @@ class Limit:
         self.trial_cap = 0.0  #: the intensity there that is tried
         self.trying = 0  #: requests in flight that try it
         self._passed = 0  # trials in a row
+        self._met_at: Levels = FIRST  # the intensities of the block that made the cap
         self._try_at = -math.inf
         self._failed = [0] * len(WINDOWS)  # trials of each scale since it was last in doubt
 
@@ -99,11 +98,13 @@ class Limit:
         """Return whether another request may try a shorter window."""
         return self.trial >= 0 and self.trying < TRIALS and now > self._try_at
 
-    def trial_passed(self, now: float) -> None:
-        """Note that a shorter window was tried with success, after `passed`."""
-        self._passed += 1
-        if not self._passed % TRIAL_FITS:
-            self._weigh(now)
+    def trial_passed(self, levels: Levels, now: float) -> None:
+        """Learn from a request that tried a shorter window with success, after `passed`."""
+        if self.trial >= 0 and levels[self.scale] > self.edge:
+            self._passed += 1
+            if self._passed >= PROOF:
+                self._switch(self.trial, BELOW * self._met_at[self.trial] / 0.95)
+                self._weigh(now)
 
     def trial_blocked(self, levels: Levels, now: float) -> None:
         """Learn from a block of a request that tried a shorter window; next time it waits longer."""
@@ -165,7 +166,7 @@ class Limit:
     def _cut(self, levels: Levels, level: float, now: float) -> None:
         self._last_cut = _Cut(levels, self.scale, self.cap, self.edge, self.met)
         self.met = self.met + 1 if 0.7 * self.edge < level < 1.3 * self.edge else 0
-        self.edge = level
+        self.edge, self._met_at = level, levels
         least = 0.7 * self.cap if self.cap < math.inf else 0.0
         self.cap = max(min(self.cap, BELOW * level), least, LEAST_CAP)
         self._grow_at = now + 2.0 * self._step
@@ -180,10 +181,6 @@ class Limit:
             self._last_cut = None
         self._weigh(now)
         self.table.fit(self.scale)
-
-    def wait_for(self, level: float) -> float:
-        """Return the seconds after which an idle session of this intensity is under the cap."""
-        return self.window * math.log((level - 1.0) / (self.cap - 1.0))
 
     @property
     def _step(self) -> float:
@@ -214,18 +211,14 @@ class Limit:
     def _bonus(self, scale: int) -> float:
         """Return the nats in favour of a scale before any evidence."""
         bonus = USUAL_BONUS * (scale == USUAL) + HINT_BONUS * (scale == self._hint)
-        if scale == self.scale:
-            bonus += STAY_BONUS
-            if self.trial >= 0:
-                bonus = max(0.0, bonus - TRIAL_WORTH * self._passed)
-        return bonus
+        return bonus + STAY_BONUS * (scale == self.scale)
 
     def _choose_trial(self, splits: list[tuple[float, int]]) -> None:
         before, self.trial = self.trial, -1
-        if self.depends and self.cap < math.inf:
-            for scale, (gain, at) in enumerate(splits[: self.scale]):
-                if gain > self.gain - RIVAL:
-                    self.trial, self.trial_cap = scale, BELOW * level_of(at)
+        if self.cap < math.inf:
+            for scale in range(self.scale):
+                if splits[scale][0] > self.gain - RIVAL:
+                    self.trial, self.trial_cap = scale, BELOW * self._met_at[scale]
                     break
         if self.trial != before:
             self._passed = 0

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from scrapy_session_filter.policies.adaptive.budget import COSTLIEST, CROWDING, Budget
 from scrapy_session_filter.policies.adaptive.fresh import Fresh
-from scrapy_session_filter.policies.adaptive.intensity import advance, bin_of
+from scrapy_session_filter.policies.adaptive.intensity import Meter, bin_of
 from scrapy_session_filter.policies.adaptive.ladder import RUNGS, Ladder
 from scrapy_session_filter.policies.adaptive.limit import Limit
 from scrapy_session_filter.policies.adaptive.record import How, Pick, Record
@@ -168,9 +168,9 @@ class AdaptivePolicy(Policy):
             lease.tag = Pick(how, record.rung, record.worked)
         pick = lease.tag
         self.ladder.remove(record)
-        record.levels = pick.levels = advance(record.levels, lease.acquired - record.last)
-        record.last = lease.acquired
-        record.used(lease.acquired, self.limit.window)
+        if record.meter is None:
+            record.meter = Meter(lease.acquired)
+        pick.levels = record.meter.use(lease.acquired)
         if pick.trial:
             self.limit.trying += 1
         elif pick.how is How.WORKING and pick.levels[self.limit.scale] > self.limit.safe:
@@ -238,7 +238,7 @@ class AdaptivePolicy(Policy):
         if pick.how is How.WORKING:
             self.limit.passed(pick.levels, outcome.now)
             if pick.trial:
-                self.limit.trial_passed(outcome.now)
+                self.limit.trial_passed(pick.levels, outcome.now)
         else:
             self.budget.earn(NEWNESS)
             self.budget.stints += 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
-from scrapy_session_filter.policies.adaptive.intensity import WINDOWS
+from scrapy_session_filter.policies.adaptive.intensity import WINDOWS, Meter
 from scrapy_session_filter.policies.adaptive.saved import count, number
 
 if TYPE_CHECKING:
@@ -49,29 +49,24 @@ class Record:
     """One session's past.
 
     ``good`` and ``bad`` are discounted counts of answers, ``latency`` a discounted sum of seconds
-    of weight ``weight``. ``levels`` are its intensities at time ``last``. ``working``: it is of the
+    of weight ``weight``. ``meter`` counts its uses; None before the first. ``working``: it is of the
     working set, at ``place`` there (-1 while it cannot take requests). ``rung``, ``failed`` (a
     time) and ``queue`` belong to the ladder. ``worked``: it ever succeeded. ``doubt``: the levels
-    at a block of which we do not know yet whether it lasts. ``count_in`` and ``before`` are the uses in
-    the window that began at ``since``, and in the one before.
+    at a block of which we do not know yet whether it lasts.
     """
 
     __slots__ = (
         "bad",
-        "before",
-        "count_in",
         "doubt",
         "failed",
         "good",
         "group",
-        "last",
         "latency",
-        "levels",
+        "meter",
         "place",
         "queue",
         "rung",
         "session",
-        "since",
         "weight",
         "worked",
         "working",
@@ -85,8 +80,7 @@ class Record:
         self.bad = 0.0
         self.latency = 0.0
         self.weight = 0.0
-        self.levels: Levels | None = None
-        self.last = session.used
+        self.meter: Meter | None = None
         self.working = False
         self.place = -1
         self.rung = 0
@@ -94,9 +88,6 @@ class Record:
         self.queue: deque[Record] | None = None
         self.worked = False
         self.doubt: Levels | None = None
-        self.since = self.last
-        self.count_in = 0.0
-        self.before = 0.0
 
     @property
     def tried(self) -> bool:
@@ -106,35 +97,6 @@ class Record:
     def chance(self, mean: float) -> float:
         """Return the chance of success, shrunk to ``mean`` by two pseudo-answers."""
         return (self.good + 2.0 * mean) / (self.good + self.bad + 2.0)
-
-    def used(self, now: float, window: float) -> None:
-        """Count a use for `wait_for_window`."""
-        gone = now - self.since
-        if gone >= window:
-            self.before = self.count_in if gone < 2.0 * window else 0.0
-            self.since = now if gone >= 2.0 * window else self.since + window
-            self.count_in = 0.0
-        self.count_in += 1.0
-
-    def wait_for_window(self, now: float, window: float, most: float) -> float:
-        """Return the seconds until one more use makes no more than ``most`` in any window.
-
-        The window before counts with the share of it that is less than a window ago, as it does at
-        most sites (and in HAProxy).
-        """
-        count, before = self.count_in, self.before
-        if before + count + 1.0 <= most:
-            return 0.0
-        gone = now - self.since
-        if gone >= window:
-            gone -= window
-            count, before = 0.0, count
-            if gone >= window:
-                return 0.0
-        if count + 1.0 > most:
-            return window - gone
-        over = before * (1.0 - gone / window) + count + 1.0 - most
-        return 0.0 if over <= 0.0 else over * window / before
 
     def count(self, ok: bool) -> None:
         """Take in one answer."""
@@ -160,7 +122,7 @@ class Record:
             self.rung,
             self.worked,
             self.working,
-            [round(level, 3) for level in self.levels or ()],
+            [round(level, 3) for level in self.meter.levels(self.session.used)] if self.meter else [],
         ]
 
     def load(self, learnt: Any, rungs: int) -> None:
@@ -177,4 +139,4 @@ class Record:
         self.rung, self.worked, self.working = rung, bool(learnt[5]), bool(learnt[6])
         levels = [number(level) for level in learnt[7]] if isinstance(learnt[7], list) else []
         if len(levels) == len(WINDOWS):
-            self.levels = tuple(level or 0.0 for level in levels)
+            self.meter = Meter(self.session.used, [level or 0.0 for level in levels])

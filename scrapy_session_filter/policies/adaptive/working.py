@@ -12,7 +12,7 @@ import math
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
-from scrapy_session_filter.policies.adaptive.intensity import FIRST, WINDOWS, bin_of
+from scrapy_session_filter.policies.adaptive.intensity import bin_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -120,14 +120,13 @@ class WorkingSet:
         """
         choice = Choice()
         now, avoid, resting = ask.now, ask.avoid, fresh.resting
-        cap, window, scale, safe = limit.cap, limit.window, limit.scale, limit.safe
+        cap, scale, safe = limit.cap, limit.scale, limit.safe
         table_risk = limit.table.risk
         latency = self.latency or 1.0
         prior = 2.0 * max(self.mean, fresh.chance)  # one that worked is no worse than a new one
         half = 0.5 / latency
-        exp = math.exp
         rated: list[tuple[float, Record]] = []
-        trial = limit.trial if limit.tries(now) else -1
+        trial, trial_cap = (limit.trial if limit.tries(now) else -1), limit.trial_cap
         tried, tried_level = None, 0.0
         for record in self._look(few):
             session = record.session
@@ -136,21 +135,14 @@ class WorkingSet:
                 continue  # slow start: no more in flight than ever succeeded, and one
             if resting and record.group in resting and resting[record.group].until > now:
                 continue
-            levels = record.levels or FIRST
-            level = 1.0 + levels[scale] * exp((record.last - now) / window)
-            if level > cap:
-                wait = limit.wait_for(level)
+            meter = record.meter
+            level = 1.0 if meter is None else meter.level(scale, now)
+            if level > cap and meter is not None:
+                wait = meter.wait(scale, now, cap)
                 if wait < choice.wait:
                     choice.wait, choice.over, choice.level = wait, record, level
-            else:
-                wait = record.wait_for_window(now, window, cap) if limit.depends else 0.0
-                if wait:
-                    choice.wait = min(choice.wait, wait)
-            if wait:
-                if trial >= 0:
-                    lately = 1.0 + levels[trial] * exp((record.last - now) / WINDOWS[trial])
-                    if lately <= limit.trial_cap and level > tried_level:  # it tells most
-                        tried, tried_level = record, level
+                if trial >= 0 and level > tried_level and meter.level(trial, now) <= trial_cap:
+                    tried, tried_level = record, level  # the farthest over the cap tells most
                 continue
             if level > safe and not scouts:
                 choice.wait = min(choice.wait, 0.2)
