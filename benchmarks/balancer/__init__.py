@@ -1,1 +1,1 @@
-"""Real crawls of a site behind a load balancer that bans by address; see `benchmarks.balancer.__main__`."""
+"""Real crawls of a site behind a load balancer that bans by address: ``python -m benchmarks.balancer``."""

@@ -25,7 +25,7 @@ from benchmarks.balancer.layouts import LAYOUTS, Layout
 from benchmarks.balancer.site import Site
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
 PATIENCE, EXTRA = 3.0, 20.0
 
@@ -38,9 +38,7 @@ def markdown(layout: Layout, results: list[Result]) -> Iterator[str]:
     yield "|---|---:|---:|---:|"
     for result in results:
         seconds = f"{result.seconds:.0f}" if result.ended else f"stopped at {result.seconds:.0f}"
-        yield (
-            f"| {result.contender} | {result.fetched:,} | {result.per_page:.2f} | {seconds} |"
-        )
+        yield (f"| {result.contender} | {result.fetched:,} | {result.per_page:.2f} | {seconds} |")
     yield ""
 
 
@@ -52,7 +50,7 @@ def _layouts(options: argparse.Namespace) -> list[Layout]:
     return [LAYOUTS[name] for name in _names(options.layouts, LAYOUTS, "--layouts")]
 
 
-def _names(given: str, known: dict[str, object] | dict[str, Layout], option: str) -> list[str]:
+def _names(given: str, known: Collection[str], option: str) -> list[str]:
     names = given.split(",")
     unknown = [name for name in names if name not in known]
     if unknown:
@@ -70,7 +68,7 @@ def main() -> None:
     parser.add_argument("--plots", default="", help="directory for balancer.png")
     parser.add_argument("--logs", default="", help="directory that keeps the crawls' logs")
     options = parser.parse_args()
-    names = _names(options.contenders, dict(CONTENDERS), "--contenders")
+    names = _names(options.contenders, CONTENDERS, "--contenders")
     layouts = _layouts(options)
     drawn: list[tuple[Layout, list[Result]]] = []
     with TemporaryDirectory(prefix="balancer-runs-") as temporary:
@@ -95,7 +93,7 @@ def main() -> None:
     if options.plots:
         from benchmarks.balancer.plot import draw  # noqa: PLC0415 - matplotlib is only needed here
 
-        draw(drawn, Path(options.plots))
+        draw(drawn, Path(options.plots) / "balancer.png")
 
 
 if __name__ == "__main__":

@@ -128,7 +128,9 @@ def run(contender: Contender, layout: Layout, site: Site, folder: Path, longest:
         number, _, at = line.partition(" ")
         first.setdefault(number, float(at) - began)
     if not first:
-        print((folder / f"{contender.name}.log").read_text(errors="replace")[-2000:], file=sys.stderr)
+        print(
+            (folder / f"{contender.name}.log").read_text(errors="replace")[-2000:], file=sys.stderr
+        )
     return Result(
         contender.name, layout.name, layout.pages, sorted(first.values()), requests, seconds, ended
     )

@@ -10,13 +10,15 @@ import sys
 import time
 from pathlib import Path
 
-from crawlee import ConcurrencySettings
-from crawlee.crawlers import HttpCrawler, HttpCrawlingContext
-from crawlee.proxy_configuration import ProxyConfiguration
+from typing import Any, TextIO
+
+# not installed where this project is checked
+from crawlee import ConcurrencySettings  # type: ignore[import-not-found]
+from crawlee.crawlers import HttpCrawler  # type: ignore[import-not-found]
+from crawlee.proxy_configuration import ProxyConfiguration  # type: ignore[import-not-found]
 
 
-async def main() -> None:
-    task = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+async def crawl(task: dict[str, Any], record: TextIO) -> None:
     at_once, retries = task["concurrency"], task["retries"]
     crawler = HttpCrawler(
         proxy_configuration=ProxyConfiguration(proxy_urls=task["proxies"]),
@@ -27,15 +29,20 @@ async def main() -> None:
         max_session_rotations=retries,
         configure_logging=False,
     )
+
+    async def handle(context: Any) -> None:
+        number = context.request.url.rpartition("/")[2]
+        record.write(f"{number} {time.monotonic()}\n")
+
+    crawler.router.default_handler(handle)
+    await crawler.run([f"{task['url']}/page/{number}" for number in range(task["pages"])])
+
+
+def main() -> None:
+    task = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     with Path(task["record"]).open("w", buffering=1, encoding="utf-8") as record:
-
-        @crawler.router.default_handler
-        async def handle(context: HttpCrawlingContext) -> None:
-            number = context.request.url.rpartition("/")[2]
-            record.write(f"{number} {time.monotonic()}\n")
-
-        await crawler.run([f"{task['url']}/page/{number}" for number in range(task["pages"])])
+        asyncio.run(crawl(task, record))
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    main()

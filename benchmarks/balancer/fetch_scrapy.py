@@ -10,7 +10,7 @@ import random
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import scrapy
 from scrapy.crawler import CrawlerProcess
@@ -21,10 +21,10 @@ class Pages(scrapy.Spider):
 
     name = "pages"
 
-    def __init__(self, url: str, pages: int, record: str, **kwargs: Any) -> None:
+    def __init__(self, url: str, pages: int, record: TextIO, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.start_urls = [f"{url}/page/{number}" for number in range(pages)]
-        self.record = Path(record).open("w", buffering=1, encoding="utf-8")
+        self.record = record
 
     def parse(self, response: Any) -> None:
         self.record.write(f"{response.url.rpartition('/')[2]} {time.monotonic()}\n")
@@ -47,8 +47,9 @@ class RandomProxy:
 def main() -> None:
     task = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     process = CrawlerProcess(task["settings"])
-    process.crawl(Pages, url=task["url"], pages=task["pages"], record=task["record"])
-    process.start()
+    with Path(task["record"]).open("w", buffering=1, encoding="utf-8") as record:
+        process.crawl(Pages, url=task["url"], pages=task["pages"], record=record)
+        process.start()
 
 
 if __name__ == "__main__":

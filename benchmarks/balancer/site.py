@@ -93,13 +93,14 @@ class Site:
 
     def __enter__(self) -> Self:
         with self._stack:
-            self._folder = Path(
-                self._stack.enter_context(TemporaryDirectory(prefix="balancer-"))
-            )
-            self._start("nginx", ["-c", str(self._write("nginx.conf", self._nginx()))], self._pages)
+            self._folder = Path(self._stack.enter_context(TemporaryDirectory(prefix="balancer-")))
             self._write("banned.lst", "".join(f"{address}\n" for address in self._banned))
-            self._start("haproxy", ["-f", str(self._write("haproxy.conf", self._haproxy()))], self._site)
-            self._start("tinyproxy", ["-d", "-c", str(self._write("proxy.conf", self._tinyproxy()))], self._proxy)
+            nginx = self._write("nginx.conf", self._nginx())
+            haproxy = self._write("haproxy.conf", self._haproxy())
+            tinyproxy = self._write("tinyproxy.conf", self._tinyproxy())
+            self._start("nginx", ["-c", str(nginx)], self._pages)
+            self._start("haproxy", ["-f", str(haproxy)], self._site)
+            self._start("tinyproxy", ["-d", "-c", str(tinyproxy)], self._proxy)
             self._stack = self._stack.pop_all()
         return self
 
@@ -163,7 +164,7 @@ class Site:
         while process.poll() is None and time.monotonic() < deadline:
             try:
                 socket.create_connection(("127.0.0.1", port), timeout=1).close()
-            except OSError:
+            except OSError:  # noqa: PERF203 - not yet listening
                 time.sleep(0.05)
             else:
                 return
@@ -192,7 +193,12 @@ def _rules(layout: Layout) -> list[str]:
             return ["track-sc0 src", f"{deny} if {over}"]
         looked_up = f"{{ src_http_req_rate ge {layout.limit} }}"
         return [f"{deny} if {looked_up}", "track-sc0 src"]
-    rules = [f"{deny} if {banned}", "track-sc0 src", f"track-sc1 src table bans if {over}", f"{deny} if {over}"]
+    rules = [
+        f"{deny} if {banned}",
+        "track-sc0 src",
+        f"track-sc1 src table bans if {over}",
+        f"{deny} if {over}",
+    ]
     if layout.prolongs:  # to be tracked is what puts off the end of an entry
         rules.insert(0, f"track-sc1 src table bans if {banned}")
     return rules

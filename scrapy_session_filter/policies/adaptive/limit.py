@@ -87,7 +87,7 @@ class Limit:
         self._passed = 0  # trials in a row
         self._met_at: Levels = FIRST  # the intensities of the block that made the cap
         self._try_at = -math.inf
-        self._failed = [0] * len(WINDOWS)  # trials of each scale since it was last in doubt
+        self._failed = [0] * len(WINDOWS)  # trials, by scale
 
     def scouts_left(self, sessions: int, scarce: bool) -> bool:
         """Return whether another request may go beyond the safe intensity."""
@@ -162,6 +162,7 @@ class Limit:
             and (told or self.table.is_local(self.scale, level))
         ):
             self._cut(levels, level, now)
+            self._weigh(now)  # now that there is a cap, shorter windows may be tried
 
     def _cut(self, levels: Levels, level: float, now: float) -> None:
         self._last_cut = _Cut(levels, self.scale, self.cap, self.edge, self.met)
@@ -196,9 +197,10 @@ class Limit:
         self.gain = splits[self.scale][0]
         best, best_scale = 0.0, self.scale
         for scale, (gain, _) in enumerate(splits):
-            if scale > max(self.scale, USUAL) and watched < WATCHED * WINDOWS[scale]:
+            window = WINDOWS[scale]
+            if window > max(self.window, WINDOWS[USUAL]) and watched < WATCHED * window:
                 continue
-            if scale < self.scale and watched < WINDOWS[scale]:
+            if window < self.window and watched < window:
                 continue  # so far, all uses lie in both
             total = gain + self._bonus(scale)
             if total > best:
@@ -216,10 +218,14 @@ class Limit:
     def _choose_trial(self, splits: list[tuple[float, int]]) -> None:
         before, self.trial = self.trial, -1
         if self.cap < math.inf:
-            for scale in range(self.scale):
-                if splits[scale][0] > self.gain - RIVAL:
-                    self.trial, self.trial_cap = scale, BELOW * self._met_at[scale]
-                    break
+            rivals = [
+                (WINDOWS[scale], -gain, -scale)
+                for scale, (gain, _) in enumerate(splits)
+                if WINDOWS[scale] < self.window and gain > self.gain - RIVAL
+            ]
+            if rivals:
+                self.trial = -min(rivals)[2]
+                self.trial_cap = BELOW * self._met_at[self.trial]
         if self.trial != before:
             self._passed = 0
 
@@ -230,8 +236,6 @@ class Limit:
         self.cap = max(0.95 * edge, LEAST_CAP)
         self.safe, self._hits = max(0.8 * edge, 2.0), 0
         self._last_cut = None
-        self._failed = [0] * len(WINDOWS)
-        self._try_at = -math.inf
 
     def dump(self) -> dict[str, Any]:
         """Return what was learnt, as plain JSON."""

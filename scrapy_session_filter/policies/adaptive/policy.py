@@ -94,7 +94,10 @@ class AdaptivePolicy(Policy):
         sessions = len(self.working)
         few = scarce and sessions < 2 * self.context.concurrency
         scouts = self.limit.scouts_left(sessions, scarce)
-        choice = self.working.choose(ask, self.limit, self.fresh, scouts=scouts, few=few)
+        trials = self.budget.is_rich and self.limit.tries(ask.now)
+        choice = self.working.choose(
+            ask, self.limit, self.fresh, scouts=scouts, trials=trials, few=few
+        )
         return (
             self._explore(ask, choice)
             or self._exploit(choice)
@@ -147,7 +150,7 @@ class AdaptivePolicy(Policy):
             return None
         limit = self.limit
         choice.wait *= min(1.0, LOOK / len(self.working))  # the others are under the cap earlier
-        cost = self.budget.outage * limit.cap / limit.window  # pages it cannot fetch meanwhile
+        cost = self._pages_of_a_ban
         if ask.can_create:
             cost = min(cost, 1.0 / self.fresh.chance)
         wait = max(SHORTEST_WAIT, choice.wait) / (self.working.latency or 1.0)
@@ -155,6 +158,11 @@ class AdaptivePolicy(Policy):
             return None
         self.budget.earn(1.0)
         return Decision.use(choice.over.session, "risked", Pick(How.WORKING))
+
+    @property
+    def _pages_of_a_ban(self) -> float:
+        """Return how many pages a session cannot fetch while it is banned."""
+        return self.budget.outage * self.limit.cap / self.limit.window
 
     def _hold(self, choice: Choice) -> Decision:
         wait = min(choice.wait, LONGEST_WAIT)
@@ -280,6 +288,7 @@ class AdaptivePolicy(Policy):
                 self.budget.went_out(outcome.now)
             if pick.trial and told is None:
                 self.limit.trial_blocked(pick.levels, outcome.now)
+                self.budget.lose(self._pages_of_a_ban)
             else:
                 self.limit.blocked(pick.levels, outcome.now, retry_after=told)
             if record.group is not None:

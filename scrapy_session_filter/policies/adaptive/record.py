@@ -122,7 +122,9 @@ class Record:
             self.rung,
             self.worked,
             self.working,
-            [round(level, 3) for level in self.meter.levels(self.session.used)] if self.meter else [],
+            [round(level, 3) for level in self.meter.levels(self.session.used)]
+            if self.meter
+            else [],
         ]
 
     def load(self, learnt: Any, rungs: int) -> None:

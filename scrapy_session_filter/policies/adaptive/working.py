@@ -112,10 +112,13 @@ class WorkingSet:
                 look.append(record)
         return look
 
-    def choose(self, ask: Ask, limit: Limit, fresh: Fresh, *, scouts: bool, few: bool) -> Choice:
+    def choose(
+        self, ask: Ask, limit: Limit, fresh: Fresh, *, scouts: bool, trials: bool, few: bool
+    ) -> Choice:
         """Return the best session to use now.
 
-        ``scouts``: whether it may go beyond the safe intensity. ``few``: the list is short and used
+        ``scouts``: whether it may go beyond the safe intensity. ``trials``: whether, with none under
+        the cap, one may try a shorter window. ``few``: the list is short and used
         up; then the best of last time are not remembered, so that the load spreads.
         """
         choice = Choice()
@@ -126,7 +129,7 @@ class WorkingSet:
         prior = 2.0 * max(self.mean, fresh.chance)  # one that worked is no worse than a new one
         half = 0.5 / latency
         rated: list[tuple[float, Record]] = []
-        trial, trial_cap = (limit.trial if limit.tries(now) else -1), limit.trial_cap
+        trial, trial_cap = (limit.trial if trials else -1), limit.trial_cap
         tried, tried_level = None, 0.0
         for record in self._look(few):
             session = record.session
