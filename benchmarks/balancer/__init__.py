@@ -1,1 +1,1 @@
-"""Real crawls of a site behind a load balancer that bans by address: ``python -m benchmarks.balancer``."""
+"""Real crawls of a site behind a load balancer that bans by address."""

@@ -9,7 +9,6 @@ import json
 import sys
 import time
 from pathlib import Path
-
 from typing import Any, TextIO
 
 # not installed where this project is checked
