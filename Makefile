@@ -5,12 +5,15 @@ BIN := .venv/bin
 PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip --quiet --disable-pip-version-check
 ARGS ?=
 
-.PHONY: setup demo test check bench bench-policies soak clean
+.PHONY: setup demo demo-distributed test check bench bench-policies soak clean
 
 setup: .venv/test-ready .venv/dev-ready  ## the virtual environment, for tests and for checks
 
 demo: .venv/test-ready  ## crawl a shop that bans, without and with the plugin
 	$(BIN)/python example_project/demo.py
+
+demo-distributed: .venv/test-ready  ## crawl it with three processes that share URLs and sessions
+	$(BIN)/python example_project/distributed_demo.py $(ARGS)
 
 test: .venv/test-ready  ## all tests but the long ones; ARGS="-k name" picks
 	$(BIN)/python -m pytest -m "not soak" $(ARGS)

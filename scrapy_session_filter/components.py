@@ -12,7 +12,7 @@ from scrapy_session_filter.loading import accepts, load
 from scrapy_session_filter.policies import POLICIES, Policy
 from scrapy_session_filter.reading import mapping, priorities, shown
 from scrapy_session_filter.stores import ALLOWED, STORES
-from scrapy_session_filter.verdicts import BUILT_IN
+from scrapy_session_filter.verdicts import BUILT_IN, Judge
 from scrapy_session_filter.verdicts.expect import ExpectDetector
 
 
@@ -78,6 +78,13 @@ def _bytes(value: object) -> object:
     if isinstance(value, list):
         return [_bytes(item) for item in value]
     return value.encode() if isinstance(value, str) else value
+
+
+def read_rules(name: str, value: object) -> dict[str, Any]:
+    """Return the user's own rules, and None for those that are switched off."""
+    table = mapping(name, value, "a dict of rule names to rules, or None for off")
+    Judge(rules=table)
+    return table
 
 
 def read_store(name: str, value: object) -> str:

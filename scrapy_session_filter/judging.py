@@ -52,12 +52,12 @@ class AnswerJudge:
             response = self._decode(request, response)
         if early is not None:
             return response, early
-        verdict: Verdict = self._extension.judge.response(response, request)
+        verdict = self._judged(request, response, lease)
         return response, await self._ask_spider(request, response, verdict)
 
     async def before_cache(self, request: Request, response: Response, lease: Lease) -> Verdict:
         """Judge an answer before the HTTP cache sees it; `answer` will come to the same verdict."""
-        verdict: Verdict = self._extension.judge.response(response, request)
+        verdict = self._judged(request, response, lease)
         if hasattr(self._crawler.spider, SPIDER_HOOK):
             try:
                 copy = self._uncounted.process_response(request, response.copy())
@@ -66,6 +66,11 @@ class AnswerJudge:
             copy = copy.replace(request=request) if isinstance(copy, Response) else response
             verdict = await self._ask_spider(request, copy, verdict)
         self._extension.verdicts[lease.id] = verdict
+        return verdict
+
+    def _judged(self, request: Request, response: Response, lease: Lease) -> Verdict:
+        seen_by = None if is_robots(request) else (lease.site, lease.session.id)
+        verdict: Verdict = self._extension.judge.response(response, request, seen_by=seen_by)
         return verdict
 
     @cached_property

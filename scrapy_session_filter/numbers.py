@@ -28,9 +28,9 @@ class Numbers:
         self._counts: dict[str, int] = {}
         self._reasons: set[str] = set()
 
-    def count(self, name: str) -> None:
-        """Count an event."""
-        self._counts[name] = self._counts.get(name, 0) + 1
+    def count(self, name: str, number: int = 1) -> None:
+        """Count an event, or several at once."""
+        self._counts[name] = self._counts.get(name, 0) + number
 
     def count_verdict(self, verdict: Verdict) -> None:
         """Count a verdict by kind, and what was not a page by vendor and reason, up to a bound."""

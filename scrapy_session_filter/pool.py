@@ -15,6 +15,7 @@ from scrapy_session_filter.ledger import Ledger
 from scrapy_session_filter.policies import Ask, Decision
 from scrapy_session_filter.roster import Limits, Roster, Watcher
 from scrapy_session_filter.session import Lease, Outcome, Session, State
+from scrapy_session_filter.tenure import Tenure
 from scrapy_session_filter.verdict import About, Kind
 from scrapy_session_filter.waiters import Waiters
 
@@ -32,6 +33,8 @@ SHORTEST_WAIT = 0.02
 """Seconds; a waiter asks again no sooner, unless it is woken."""
 PIN_LOOK = 0.1
 """Seconds until the queue looks again for a session that is used to its limit."""
+LAPSED = 1.0
+"""Seconds until those who wait look again whether the claims in the store hold, unless woken."""
 LONGEST_HOLD = 5.0
 """Seconds the queue holds a site that has no session ready, unless one becomes ready earlier."""
 
@@ -40,7 +43,8 @@ class SessionPool:
     """All sessions of one site: acquire a lease, then report or abandon it.
 
     ``clock`` must never run backwards. ``proxies`` is None for sessions without a proxy; ``headers``
-    draws a header set for a new session. ``dry_run``: verdicts are counted but cost nothing.
+    draws a header set for a new session. ``dry_run``: verdicts are counted but cost nothing. No lease
+    is given once ``tenure`` has run out.
     """
 
     def __init__(
@@ -56,6 +60,7 @@ class SessionPool:
         rng: Random,
         watcher: Watcher | None = None,
         dry_run: bool = False,
+        tenure: Tenure | None = None,
     ) -> None:
         self.site = site
         self.policy = policy
@@ -65,9 +70,11 @@ class SessionPool:
         self.in_flight = 0
         self.handed_out = -math.inf  #: when the queue last let a request go to wait for a session
         self.given_up = False  #: no page in too long a time, although asked for
+        self.away: dict[str, float] = {}  #: pinned sessions of other processes, until the next look
         self._clock = clock
         self._watcher = watcher or Watcher()
         self._dry_run = dry_run
+        self._tenure = tenure or Tenure()
         self.roster = Roster(
             site,
             policy=policy,
@@ -98,6 +105,8 @@ class SessionPool:
         """
         now = self._clock()
         self.ledger.ask(now)
+        if now >= self._tenure.until:
+            return self._lapsed(now)
         self.roster.tick(now)
         pause = self.health.gate(now)
         if pause > 0:
@@ -135,6 +144,9 @@ class SessionPool:
         Raises `SessionFilterSessionGone` where it is retired or unknown.
         """
         now = self._clock()
+        if now >= self._tenure.until:
+            self.ledger.ask(now)
+            return self._lapsed(now)
         self.roster.tick(now)
         session = self.roster.sessions.get(session_id)
         if session is not None and self.roster.is_expired(session, now):
@@ -151,8 +163,13 @@ class SessionPool:
     def pin_chance(self, session_id: str) -> float:
         """Return the seconds until `acquire_pinned` may have an answer, 0.0 if it has one now."""
         now = self._clock()
+        if now >= self._tenure.until:
+            self.ledger.ask(now)
+            return LAPSED
         self.roster.tick(now)
         session = self.roster.sessions.get(session_id)
+        if session is None and self.away.get(session_id, now) > now:
+            return self.away[session_id] - now
         if session is None or self.roster.is_spent(session) or self.roster.is_usable(session, now):
             return 0.0
         due = session.wake if session.state is State.RESTING else session.free_at
@@ -161,12 +178,13 @@ class SessionPool:
     def resume(self, session_id: str) -> Lease | None:
         """Return a lease that goes on with a use that was counted already: the next hop of a redirect.
 
-        None where the session is gone or rests: the chain has to start again.
+        None where the session is gone, rests or may be another process's: the chain has to start again.
         """
         session = self.roster.sessions.get(session_id)
-        if session is None or session.state is not State.LIVE:
+        now = self._clock()
+        if session is None or session.state is not State.LIVE or now >= self._tenure.until:
             return None
-        return self._lease(session, self._clock(), 0, Decision(why="redirect"), counts=False)
+        return self._lease(session, now, 0, Decision(why="redirect"), counts=False)
 
     async def acquire(
         self,
@@ -216,10 +234,20 @@ class SessionPool:
         self.ledger.ask(now)
         if self.given_up:
             return math.inf
+        if now >= self._tenure.until:
+            return self._lapsed(now)
         self.roster.tick(now)
         if self._hold_until <= now and not self.roster.ready and not self.roster.can_create(now):
             self._wait(now, LONGEST_HOLD)
         return max(self.health.gate(now), self._hold_until - now, 0.0)
+
+    def _lapsed(self, now: float) -> float:
+        self._hold_until = now + LAPSED
+        return LAPSED
+
+    def look_again(self) -> None:
+        """Let whoever waits ask again: there may be more sessions now."""
+        self._became_ready()
 
     def _wait(self, now: float, wanted: float, *, for_all: bool = True) -> float:
         """Return how long to wait; the queue holds the site so long if none could be served."""

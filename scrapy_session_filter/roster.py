@@ -173,6 +173,7 @@ class Roster:
         concurrency = self._limits.concurrency
         return not (
             session.state is not State.LIVE
+            or session.leaving
             or session.free_at > now
             or (concurrency and session.in_flight >= concurrency)
             or self.is_spent(session)
@@ -289,6 +290,23 @@ class Roster:
         """Take a session out for good; ``reason`` names a stat, after ``"blocked"`` its proxy rests."""
         if session.state is State.RETIRED:
             return
+        self._take_out(session)
+        self.removed.append(session.id)
+        if self._proxies is not None and session.endpoint is not None:
+            self._proxies.give_back(session.endpoint, now, blocked=reason == "blocked")
+        self._watcher.count("sessions/retired")
+        self._watcher.count(f"sessions/retired/{reason}")
+        self._watcher.urgent()
+        if not session.in_flight:
+            self._watcher.gone(session)
+
+    def hand_over(self, session: Session) -> None:
+        """Take out a session that lives on in another process, which has its exit now."""
+        self._take_out(session)
+        if not session.in_flight:
+            self._watcher.gone(session)
+
+    def _take_out(self, session: Session) -> None:
         self.resting -= session.state is State.RESTING
         session.state = State.RETIRED
         if session.ready:
@@ -299,11 +317,3 @@ class Roster:
         self._policy.removed(session)
         del self.sessions[session.id]
         self.changed.discard(session)
-        self.removed.append(session.id)
-        if self._proxies is not None and session.endpoint is not None:
-            self._proxies.give_back(session.endpoint, now, blocked=reason == "blocked")
-        self._watcher.count("sessions/retired")
-        self._watcher.count(f"sessions/retired/{reason}")
-        self._watcher.urgent()
-        if not session.in_flight:
-            self._watcher.gone(session)

@@ -11,7 +11,7 @@ import math
 import re
 import secrets
 import string
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +44,10 @@ def new_session_id() -> str:
 
 
 class State(Enum):
-    """Where a session stands; RETIRED is terminal."""
+    """Where a session stands.
+
+    RETIRED is terminal; here a session is that, too, once its exit is another process's.
+    """
 
     LIVE = "live"
     RESTING = "resting"
@@ -79,12 +82,13 @@ class Session:
     wake: float = 0.0
     free_at: float = 0.0  #: when its own delay lets it take the next request
     blamed: float = -math.inf
-    cookies: list[dict[str, Any]] | None = None
-    engine: dict[str, Any] | None = None
+    cookies: list[dict[str, Any]] | None = field(default=None, repr=False)  #: log-ins, perhaps
+    engine: dict[str, Any] | None = field(default=None, repr=False)
     learnt: Any = None
     memo: Any = None
     extra: dict[str, Any] | None = None  #: fields of a newer release, kept as they are
     ready: bool = False  #: can take a request now, as the pool last found
+    leaving: bool = False  #: takes no new request: its exit is wanted by another process
 
     @property
     def proven(self) -> bool:

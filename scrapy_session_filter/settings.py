@@ -14,6 +14,7 @@ from scrapy_session_filter.components import (
     read_expect,
     read_policy,
     read_queue,
+    read_rules,
     read_store,
 )
 from scrapy_session_filter.exceptions import ConfigurationError
@@ -162,11 +163,25 @@ class SessionFilterSettings:
             {}, read_detectors, "dict of detectors to priorities, over the built-in; None is off"
         )
     )
+    rules: dict[str, Any] = field(
+        metadata=_about(
+            {},
+            read_rules,
+            "dict of rule names to rules of your own, or to None: a built-in one is off",
+        )
+    )
     expect: dict[str, Any] = field(
         metadata=_about(
             {},
             read_expect,
             "what good pages must hold: dict of URL patterns to dicts of css, bytes and min_size",
+        )
+    )
+    learn_normal: bool = field(
+        metadata=_about(
+            True,
+            flag,
+            "a small page that one session gets for every URL, while others get pages, is a block",
         )
     )
     retry_times: int = field(
@@ -212,6 +227,13 @@ class SessionFilterSettings:
             read_store,
             "'memory:', 'sqlite:PATH' (no path: in JOBDIR, else the project's data dir) or 'redis://...'",
         ),
+    )
+    store_timeout: float = field(
+        metadata=_about(
+            300.0,
+            seconds(0, _YEARS),
+            "seconds that requests wait for a store that is gone; then the spider closes (0: never)",
+        )
     )
     save_interval: float = field(
         metadata=_about(2.0, seconds(0.05, 3600), "seconds between two saves of what changed")
@@ -305,7 +327,9 @@ class SessionFilterSettings:
             block_statuses=self.block_statuses,
             block_markers=self.block_markers,
             detectors=self.detectors,
+            rules=self.rules,
             expect=self.expect,
+            learn_normal=self.learn_normal,
         )
 
     def make_store(self) -> SessionStore:

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from scrapy_session_filter.session import Row
 
 
+REST = "rest "
+"""What a site's state calls the rest of a proxy: this and the proxy's key."""
+
+
 @dataclass(slots=True)
 class Restored:
     """How many saved sessions came back, and why the others did not."""
@@ -55,14 +59,20 @@ def take_changes(pool: SessionPool, wall_offset: float) -> tuple[list[Row], list
 
 
 def site_state(pool: SessionPool, wall_offset: float) -> dict[str, Any]:
-    """Return what was learnt of the pool's site."""
-    return {
+    """Return what was learnt of the pool's site, and which proxies' rests there changed.
+
+    Rests have a key each, as processes that share a store merge what they know by key.
+    """
+    state: dict[str, Any] = {
         "policy": type(pool.policy).__name__,
         "learnt": pool.policy.dump(),
         "health": pool.health.dump(),
         "new": [round(odds, 4) for odds in pool.ledger.new_odds],
-        "proxies": pool.proxies.dump(wall_offset) if pool.proxies is not None else {},
     }
+    if pool.proxies is not None:
+        rests = pool.proxies.take_changes(wall_offset)
+        state.update({REST + key: rest for key, rest in rests.items()})
+    return state
 
 
 def restore(
@@ -78,7 +88,26 @@ def restore(
     Sessions that are too old, damaged, or whose proxy is gone or taken are dropped, and count as
     removed, so that the store forgets them too.
     """
-    _restore_site(pool, state or {}, now, wall_offset)
+    _restore_site(pool, state or {})
+    return restore_sessions(pool, rows, state, now=now, wall_offset=wall_offset)
+
+
+def restore_sessions(
+    pool: SessionPool,
+    rows: Iterable[Row],
+    state: Mapping[str, Any] | None,
+    *,
+    now: float,
+    wall_offset: float,
+) -> Restored:
+    """Add saved sessions to a pool, and take over the rests of proxies from the site's ``state``."""
+    if pool.proxies is not None:
+        rests = {
+            name.removeprefix(REST): value
+            for name, value in (state or {}).items()
+            if name.startswith(REST)
+        }
+        pool.proxies.load(rests, now=now, wall_offset=wall_offset)
     restored = Restored()
     sessions = []
     for row in rows:
@@ -119,9 +148,7 @@ def _session(
     return session
 
 
-def _restore_site(
-    pool: SessionPool, state: Mapping[str, Any], now: float, wall_offset: float
-) -> None:
+def _restore_site(pool: SessionPool, state: Mapping[str, Any]) -> None:
     learnt, health, odds = state.get("learnt"), state.get("health"), state.get("new")
     if isinstance(learnt, dict) and state.get("policy") == type(pool.policy).__name__:
         pool.policy.load(learnt)
@@ -133,5 +160,3 @@ def _restore_site(
         and all(isinstance(value, (int, float)) and 0 < value <= 100 for value in odds)
     ):
         pool.ledger.new_odds = [float(value) for value in odds]
-    if pool.proxies is not None:
-        pool.proxies.load(state.get("proxies"), now=now, wall_offset=wall_offset)

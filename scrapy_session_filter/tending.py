@@ -15,6 +15,7 @@ from scrapy.exceptions import UsageError
 from scrapy_session_filter.exceptions import InvalidRow, StoreError
 from scrapy_session_filter.session import Session
 from scrapy_session_filter.settings import SessionFilterSettings
+from scrapy_session_filter.snapshot import REST
 from scrapy_session_filter.stores.base import Batch
 
 if TYPE_CHECKING:
@@ -95,9 +96,10 @@ def show(store: SessionStore, name: str) -> None:
     report(store, name)
     state = store.site_state(name) or {}
     new = state.get("new") or [1, 1]
+    blocked = sum(key.startswith(REST) for key in state)
     print(
         f"\n{name}: policy {state.get('policy', 'unknown')}; new sessions succeed with a chance of "
-        f"about {new[0] / sum(new):.2f}; {len(state.get('proxies') or {})} proxies were blocked here."
+        f"about {new[0] / sum(new):.2f}; {blocked} proxies were blocked here."
     )
     if state.get("learnt"):
         print("learnt: " + json.dumps(state["learnt"]))

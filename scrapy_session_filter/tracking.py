@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from enum import Enum
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from scrapy.http.request import NO_CALLBACK
@@ -81,12 +82,13 @@ class Track:
         """Write the track to the request, as plain values; what is as by default is left out."""
         request.meta[META_KEY] = {
             name: value
-            for name, default in _BLANK.items()
-            if (value := getattr(self, name)) != default
+            for (name, default), value in zip(_BLANK, _values(self), strict=True)
+            if value != default
         }
 
 
-_BLANK = asdict(Track())
+_BLANK = tuple(asdict(Track()).items())
+_values = attrgetter(*(name for name, _ in _BLANK))
 
 
 def lease_of(request: Request) -> str | None:
@@ -110,6 +112,13 @@ def arrival(request: Request, track: Track | None) -> Arrival:
     if request.meta.get("retry_times", 0) > track.retry_times:
         return Arrival.RETRY
     return Arrival.NEW
+
+
+def note_scheduled(request: Request) -> None:
+    """Note on a copy of ours that the scheduler has it: somebody will ask for it."""
+    saved = request.meta.get(META_KEY)
+    if saved is not None and saved.get("returned"):
+        request.meta[META_KEY] = {**saved, "scheduled": True}  # copies share what is in their meta
 
 
 def is_inline(request: Request) -> bool:

@@ -69,24 +69,24 @@ class HttpBinding(EngineBinding):
         and stays.
         """
         self.scrub(request)  # nothing of another session's, whoever put it there
-        endpoint = session.endpoint
-        request.meta["proxy"] = None if endpoint is None else _url(endpoint, session.id)
+        endpoint, meta = session.endpoint, request.meta
+        meta["proxy"] = None if endpoint is None else _url(endpoint, session.id)
         ours: dict[str, bytes] = {}
         # An impersonated browser brings the headers that agree with its TLS handshake.
-        if not request.meta.get("impersonate"):
+        if not meta.get("impersonate"):
             headers = request.headers
             for key, value, default, name in self._prepared(session.headers):
-                # Both sides are normalised already; Headers would do it again at every access.
                 present = dict.get(headers, key)
                 if present is None or present == default:
                     dict.__setitem__(headers, key, [value])
                     ours[name] = value
         self._jars.attach(request, session)
         marks: dict[str, Any] = {"headers": ours, "proxy": endpoint.server if endpoint else None}
-        timeout = request.meta.get("download_timeout")
-        if self._first_timeout and not session.proven and (timeout or 1e9) > self._first_timeout:
-            marks["timeout"] = timeout
-            request.meta["download_timeout"] = self._first_timeout
+        if self._first_timeout and not session.proven:
+            timeout = meta.get("download_timeout")
+            if (timeout or 1e9) > self._first_timeout:
+                marks["timeout"] = timeout
+                meta["download_timeout"] = self._first_timeout
         return marks
 
     def carries(self, request: Request, session: Session) -> bool:
@@ -96,19 +96,19 @@ class HttpBinding(EngineBinding):
             return False
         if endpoint is None:
             return meta.get("proxy") is None and _PROXY_AUTH not in request.headers
+        if meta.get("proxy") != endpoint.server:
+            return False
         expected = _authorization(endpoint, session.id, self._auth_encoding)
-        return meta.get("proxy") == endpoint.server and request.headers.get(_PROXY_AUTH) == expected
+        return request.headers.get(_PROXY_AUTH) == expected
 
     def scrub(self, request: Request) -> None:
         """Remove the proxy's credentials, and the session's cookies where a jar will set them anew."""
-        request.headers.pop(_PROXY_AUTH, None)
-        request.meta.pop("_auth_proxy", None)
-        if (
-            self._jars.enabled
-            and not request.meta.get("dont_merge_cookies")
-            and JAR_KEY in request.meta
-        ):
-            request.headers.pop(b"Cookie", None)
+        headers, meta = request.headers, request.meta
+        # Names are normalised already; Headers would do it again at every access.
+        dict.pop(headers, _PROXY_AUTH, None)
+        meta.pop("_auth_proxy", None)
+        if JAR_KEY in meta and self._jars.enabled and not meta.get("dont_merge_cookies"):
+            dict.pop(headers, b"Cookie", None)
 
     def take_off(self, request: Request, marks: dict[str, Any]) -> None:
         """Remove all that `put_on` set; Scrapy's middlewares set their defaults again.

@@ -18,6 +18,7 @@ key              type        holds
 ``u:SITE``       set         owners with claims
 ``h:OWNER:SITE`` set         exits that an owner holds
 ``w:SITE``       hash        owner: how many exits it lacks, until when it wants them
+``wanted``       set         sites that have a ``w:SITE``
 ``gone:SITE``    sorted set  removed session ids, by time of removal
 ``t:SITE``       hash        learnt state, a JSON text for each of its keys
 ``endpoints``    hash        endpoint key: state
@@ -103,6 +104,7 @@ CLAIM = (
     PRELUDE
     + """
 local site, most, cap, again = ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7] == '1'
+local goes_on = ARGV[8] == '1'
 if redis.call('SISMEMBER', P .. 'robbed', me) == 1 then return {'robbed'} end
 stay()
 redis.call('ZREMRANGEBYSCORE', P .. 'owners', '-inf', now - 86400)
@@ -128,9 +130,9 @@ end
 if budget <= 0 then return {'more'} end
 local rivals = redis.call('ZCOUNT', P .. 'owners', '(' .. string.format('%.6f', now), '+inf') - 1
 local held = redis.call('SCARD', held_by(me, site))
-local last = 8 + tonumber(ARGV[8])
+local last = 9 + tonumber(ARGV[9])
 local barred, put_back = {}, {}
-for i = 9, last do
+for i = 10, last do
   barred[ARGV[i]] = true
   if redis.call('SREM', P .. 'f:' .. site, ARGV[i]) == 1 then put_back[#put_back + 1] = ARGV[i] end
 end
@@ -156,8 +158,10 @@ local count = math.min(share, cap)
 local goal = math.floor((known(site) + #others) / users(site))
 if most >= 0 then goal = math.min(goal, held + most) end
 local short = goal - held - share
-if short > 0 then
+if goes_on then short = 0
+elseif short > 0 then
   redis.call('HSET', P .. 'w:' .. site, me, short .. ' ' .. (now + tonumber(ARGV[3])))
+  redis.call('SADD', P .. 'wanted', site)
 else
   redis.call('HDEL', P .. 'w:' .. site, me)
 end
@@ -176,14 +180,16 @@ for _, exit in ipairs(granted) do
   end
 end
 for _, exit in ipairs(put_back) do redis.call('SADD', P .. 'f:' .. site, exit) end
-return {token, granted, ids, share - count}
+return {token, granted, ids, share - count, math.max(0, short)}
 """
 )
-"""(epoch, owner, seconds, site, most or -1, cap, again, number barred, barred..., offered...) ->
-token, exits granted, ids of the sessions on them, how many more may be granted; or ``more``: there
-are dead owners' claims left to clear; or ``robbed``: find out about losses first.
+"""(epoch, owner, seconds, site, most or -1, cap, again, goes on, number barred, barred..., offered...)
+-> token, exits granted, ids of the sessions on them, how many more may be granted now, how many lack
+of an equal part; or ``more``: there are dead owners' claims left to clear; or ``robbed``: find out
+about losses first.
 
 ``again``: grant also what this owner claims already (the reply of an earlier call was lost).
+``goes on``: the rest of a share that was too large for one step.
 """
 
 RENEW = (
@@ -245,6 +251,27 @@ return {1}
 """
 )
 """(epoch, owner): whoever is not among the owners claims nothing."""
+
+WANTED = (
+    PRELUDE
+    + """
+local sites = {}
+for _, site in ipairs(redis.call('SMEMBERS', P .. 'wanted')) do
+  local others = 0
+  local wants = redis.call('HGETALL', P .. 'w:' .. site)
+  for i = 1, #wants, 2 do
+    local until_ = tonumber(string.match(wants[i + 1], ' (.*)$'))
+    if until_ <= now then redis.call('HDEL', P .. 'w:' .. site, wants[i])
+    elseif wants[i] ~= me and live(wants[i]) then others = others + 1 end
+  end
+  if others > 0 then sites[#sites + 1] = site
+  elseif redis.call('EXISTS', P .. 'w:' .. site) == 0 then redis.call('SREM', P .. 'wanted', site)
+  end
+end
+return sites
+"""
+)
+"""(epoch, owner, seconds) -> sites where others lack exits."""
 
 SURPLUS = (
     PRELUDE

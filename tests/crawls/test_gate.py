@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 import pytest
 
@@ -193,45 +191,3 @@ def test_disabled_means_plain_scrapy(world: World, crawl: Crawler) -> None:
     assert result.exit_code == 0
     assert len(result.pages) == len(world.site.direct_visits) == 1
     assert not [name for name in result.stats if name.startswith("session_filter")]
-
-
-SECRET = "c4n4ry:p@ss/%w"
-
-
-@pytest.mark.parametrize("https", [False, True])
-def test_no_password_stays_behind(
-    make_world: Callable[..., World], crawl: Crawler, https: bool
-) -> None:
-    """Queues on disk, HTTP cache, store, stats, items and DEBUG log hold no proxy password."""
-    world = make_world(proxy={"password": SECRET})
-    address = world.gateway.rpartition("@")[2]
-    proxy = f"http://user-session-{{session}}:{quote(SECRET, safe='')}@{address}"
-    world.site.on("/page/?", "forbidden", times=3)
-    world.site.on("/page/1?", "error", times=3)
-    world.site.on("/page/2?", "close", times=2)
-    world.proxy.spoil(world.exits[:4], "407")
-    world.proxy.spoil(world.exits[4:6], "tunnel")
-    world.site.on("/page/4*", {"like": "ok", "delay": 0.5})
-    settings = through(
-        world, PROXY=proxy, STORE="sqlite:", JOBDIR="job", HTTPCACHE_ENABLED=True,
-        HTTPCACHE_DIR="cache", CONCURRENT_REQUESTS=8,
-    )  # fmt: skip
-    running = crawl.start(urls(world, 50, https=https), settings)
-    while len(running.items()) < 12 and running.process.poll() is None:
-        pass
-    running.interrupt()
-    result = running.wait()
-    assert result.reason == "shutdown"
-    assert stat(result, "verdicts/PROXY_ERROR") > 0
-    hidden = [SECRET, quote(SECRET), quote(SECRET, safe=""), "c4n4ry"]
-    hidden += [base64.b64encode(f"{'x' * n}{SECRET}".encode()).decode()[4:-4] for n in range(3)]
-    users = {passage.user for passage in world.proxy.passages}
-    hidden += [base64.b64encode(f"{user}:{SECRET}".encode()).decode() for user in users]
-    files = [path for path in crawl.folder.rglob("*") if path.is_file()]
-    assert any("requests.queue" in path.parts for path in files)
-    assert any("cache" in path.parts for path in files)
-    assert any(path.suffix == ".sqlite" for path in files)
-    for path in files:
-        if path.name != "crawl_settings.py" and "__pycache__" not in path.parts:
-            content = path.read_bytes()
-            assert not [secret for secret in hidden if secret.encode() in content], path
