@@ -437,9 +437,15 @@ class SessionPool:
     def explain(self) -> str:
         """Say in a paragraph what is known of the site."""
         now = self._clock()
-        live = [s for s in self.sessions.values() if s.state is State.LIVE]
-        told = (
-            f"{self.site}: {sum(s.proven for s in live)} of {len(self.sessions)} sessions work, "
-            f"{self.roster.resting} rest, {self.in_flight} requests are in flight."
-        )
+        sessions = self.sessions.values()
+        proven = sum(s.proven for s in sessions if s.state is State.LIVE)
+        wakes = [s.wake - now for s in sessions if s.state is State.RESTING]
+        told = f"{self.site}: {proven} of {len(self.sessions)} sessions work, {len(wakes)} rest"
+        if wakes:
+            told += f" ({_seconds(min(wakes))} to {_seconds(max(wakes))} more)"
+        told += f", {self.in_flight} requests are in flight."
         return " ".join(filter(None, (told, self.health.explain(now), self.policy.explain(now))))
+
+
+def _seconds(left: float) -> str:
+    return f"{max(left, 0.0):.0f} s" if left < 600 else f"{left / 60:.0f} min"

@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 
 PREFIX = "SESSION_FILTER_"
 
-DEFAULT_POLICY = "classic"
+DEFAULT_POLICY = "adaptive"
 """What SESSION_FILTER_POLICY is when it is not set."""
 
 STORE_FILE = "sessions.sqlite"
