@@ -12,11 +12,11 @@ setup: .venv/test-ready .venv/dev-ready  ## the virtual environment, for tests a
 demo: .venv/test-ready  ## crawl a shop that bans, without and with the plugin
 	$(BIN)/python example_project/demo.py
 
-demo-distributed: .venv/test-ready  ## crawl it with three processes that share URLs and sessions
-	$(BIN)/python example_project/distributed_demo.py $(ARGS)
-
 demo-browser: .venv/test-ready  ## the same shop by browser sessions; needs a Chromium
 	$(BIN)/python example_project/demo_browser.py
+
+demo-distributed: .venv/test-ready  ## crawl it with three processes that share URLs and sessions
+	$(BIN)/python example_project/distributed_demo.py $(ARGS)
 
 test: .venv/test-ready  ## all tests but the long ones; ARGS="-k name" picks
 	$(BIN)/python -m pytest -m "not soak" $(ARGS)

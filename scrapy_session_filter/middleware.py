@@ -33,7 +33,7 @@ from scrapy_session_filter.tracking import (
     note_scheduled,
     strip,
 )
-from scrapy_session_filter.verdict import Kind
+from scrapy_session_filter.verdict import About, Kind
 
 if TYPE_CHECKING:
     from scrapy import Request
@@ -266,6 +266,7 @@ class SessionFilterMiddleware:
         if response is None and request.meta.get("dont_retry"):
             return None
         track = Track.of(request) or Track()
+        track.countries += verdict.about is About.COUNTRY
         if may_try_again(track, verdict, self._settings.retry_times):
             extension.count("retries")
             return again(request, track, binding=extension.binding, failed=True)

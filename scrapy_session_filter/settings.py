@@ -181,6 +181,13 @@ class SessionFilterSettings:
             "what good pages must hold: dict of URL patterns to dicts of css, bytes and min_size",
         )
     )
+    learn_normal: bool = field(
+        metadata=_about(
+            True,
+            flag,
+            "a small page that one session gets for every URL, while others get pages, is a block",
+        )
+    )
     engines: dict[Any, float | None] = field(
         metadata=_about(
             {}, priorities, "dict of engine bindings to places, over the built-in; None is off"
@@ -192,13 +199,6 @@ class SessionFilterSettings:
             read_browser_context,
             "arguments of the sessions' Playwright contexts (locale, timezone_id, ...): a dict, or the"
             " import path of a function(session) that returns one",
-        )
-    )
-    learn_normal: bool = field(
-        metadata=_about(
-            True,
-            flag,
-            "a small page that one session gets for every URL, while others get pages, is a block",
         )
     )
     retry_times: int = field(

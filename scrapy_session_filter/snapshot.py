@@ -109,15 +109,18 @@ def restore_sessions(
         }
         pool.proxies.load(rests, now=now, wall_offset=wall_offset)
     restored = Restored()
-    sessions = []
+    sessions: dict[str, Session] = {}
     for row in rows:
+        if isinstance(row.get("id"), str) and row["id"] in sessions:
+            restored.damaged += 1
+            continue
         session = _session(pool, row, restored, now, wall_offset)
         if session is None:
             if isinstance(row.get("id"), str) and row["id"] not in pool.sessions:
                 pool.roster.removed.append(row["id"])
         else:
-            sessions.append(session)
-    for session in sorted(sessions, key=lambda session: session.born):
+            sessions[session.id] = session
+    for session in sorted(sessions.values(), key=lambda session: session.born):
         pool.roster.join(session, now)
     restored.kept = len(sessions)
     return restored

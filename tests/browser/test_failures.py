@@ -50,7 +50,7 @@ def test_bad_proxies(make_world: Callable[..., World], crawl: Crawler) -> None:
     assert set(result.pages) == set(pages)
     kinds = {name.rpartition("/")[2] for name in result.stats if "/verdicts/" in name}
     assert kinds == {"OK", "PROXY_ERROR"}, result.log[-4000:]
-    assert reasons(result.stats) & {"proxy-auth", "status-407"}
+    assert reasons(result.stats) & {"proxy-auth", "status-407", "proxy-error-page"}
     assert {"proxy-refused", "proxy-timeout"} <= reasons(result.stats)
     assert {visit.exit for visit in world.site.visits} == {good}
 

