@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from scrapy_session_filter.extension import RUNS
 from scrapy_session_filter.tracking import Track, strip
-from scrapy_session_filter.verdict import Kind, Strength, Verdict
+from scrapy_session_filter.verdict import About, Kind, Strength, Verdict
 
 if TYPE_CHECKING:
     from scrapy import Request
@@ -21,10 +21,18 @@ _CHANGED_ON_THE_WAY = (
     *("Cookie", "Referer"),
 )
 """Headers that Scrapy's redirect middlewares remove or set."""
+COUNTRIES = 3
+"""Exits that a page is tried through which its site keeps from their countries: more are likely of
+the same ones."""
 
 
 def may_try_again(track: Track, verdict: Verdict, retry_times: int) -> bool:
-    """Return whether a page may cost another attempt; a pinned one never on another session."""
+    """Return whether a page may cost another attempt; a pinned one never on another session.
+
+    A page that is refused to one country after another is tried `COUNTRIES` times in all.
+    """
+    if verdict.about is About.COUNTRY and track.countries >= COUNTRIES:
+        return False
     return track.attempts < retry_times and not (track.pinned and verdict.kind is Kind.BLOCKED)
 
 
@@ -38,6 +46,8 @@ def again(
     """
     copy = _first_of_chain(request, track)
     if binding is not None and track.marks is not None:
+        if failed:
+            binding.renew(copy)
         binding.take_off(copy, track.marks)
     strip(copy, track)
     lifted = not copy.dont_filter
@@ -46,6 +56,7 @@ def again(
         pinned=track.pinned,
         retry_times=copy.meta.get("retry_times", 0),
         attempts=track.attempts + failed,
+        countries=track.countries,
         avoid=track.avoid + ([track.session] if failed and track.session else []),
         returned=True,
         lifted=lifted,

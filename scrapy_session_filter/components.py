@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 from typing import Any
 
 from scrapy.utils.misc import load_object
@@ -78,6 +79,41 @@ def _bytes(value: object) -> object:
     if isinstance(value, list):
         return [_bytes(item) for item in value]
     return value.encode() if isinstance(value, str) else value
+
+
+CONTEXT_SETTING = "SESSION_FILTER_BROWSER_CONTEXT"
+OWNED = ("proxy", "storage_state", "user_agent", "user_data_dir", "http_credentials")
+"""Arguments of a browser context that are the session's, or that would undo its isolation."""
+
+
+def read_browser_context(name: str, value: object) -> Any:
+    """Return arguments of browser contexts, or the function that says which a session gets."""
+    expected = (
+        f"a dict of arguments of Playwright's Browser.new_context without {', '.join(OWNED)}, or the"
+        " import path of a function(session) that returns one"
+    )
+    if isinstance(value, str) and not value.lstrip().startswith("{"):
+        value = load(value, setting=name, expected=expected)
+    if callable(value) and accepts(value, object()):
+        return value
+    try:
+        return check_context(mapping(name, value, expected))
+    except ValueError as error:
+        raise ConfigurationError(name, shown(value), expected) from error
+
+
+def check_context(kwargs: object) -> dict[str, Any]:
+    """Return arguments of a browser context; raises ValueError where they cannot be kept or used."""
+    if inspect.iscoroutine(kwargs):
+        kwargs.close()  # else Python warns that it was never awaited
+    if not isinstance(kwargs, dict) or any(name in kwargs for name in OWNED):
+        msg = f"a dict without {', '.join(OWNED)} was expected, not {kwargs!r:.80}"
+        raise ValueError(msg)
+    try:
+        return dict(json.loads(json.dumps(kwargs)))
+    except TypeError as error:
+        msg = f"they must be plain values ({error})"
+        raise ValueError(msg) from error
 
 
 def read_rules(name: str, value: object) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from scrapy.utils.asyncio import create_looping_call
 
 from scrapy_session_filter.claiming import EVERY, ClaimKeeper
 from scrapy_session_filter.engine_pulse import EnginePulse
-from scrapy_session_filter.engines import HttpBinding
+from scrapy_session_filter.engines import Engines
 from scrapy_session_filter.exceptions import ConfigurationError, SessionFilterError
 from scrapy_session_filter.judging import AnswerJudge
 from scrapy_session_filter.leases import HeldLeases
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from scrapy.crawler import Crawler
     from typing_extensions import Self
 
-    from scrapy_session_filter.engines import EngineBinding
     from scrapy_session_filter.pool import SessionPool
     from scrapy_session_filter.verdict import Verdict
 
@@ -104,7 +103,7 @@ class SessionFilterExtension:
         self.most_waiting = max(1, crawler.settings.getint("CONCURRENT_REQUESTS") // 8)
         self.judge = settings.make_judge()
         self.answers = AnswerJudge(crawler, self)
-        self.binding: EngineBinding = HttpBinding(crawler, settings.first_timeout)
+        self.binding = Engines(crawler, settings)
         self._closing = False
         self._ending: asyncio.Future[None] | None = None
         self._refreshing: asyncio.Future[None] | None = None
@@ -164,17 +163,19 @@ class SessionFilterExtension:
     # -- the crawl's life ------------------------------------------------------------------------
 
     async def spider_opened(self, spider: Spider) -> None:
-        """Fetch proxies that only come asynchronously, and start saving."""
-        if self._source.pending:
-            try:
+        """Fetch proxies that only come asynchronously, look for the browser, and start saving."""
+        reason = "session_filter_no_proxies"
+        try:
+            if self._source.pending:
                 await self._source.refresh()
-            except ConfigurationError as error:
-                logger.error("%s", error)  # noqa: TRY400 - the message says it all
-                reason = "session_filter_no_proxies"
-                if scrapy.version_info < HONOURS_CLOSE_SPIDER:
-                    asyncio.get_running_loop().call_later(0.1, self.close_spider, reason)
-                    return
-                raise CloseSpider(reason) from error
+            reason = "session_filter_no_browser"
+            await self.binding.open()
+        except ConfigurationError as error:
+            logger.error("%s", error)  # noqa: TRY400 - the message says it all
+            if scrapy.version_info < HONOURS_CLOSE_SPIDER:
+                asyncio.get_running_loop().call_later(0.1, self.close_spider, reason)
+                return
+            raise CloseSpider(reason) from error
         for loop, interval in self._loops:
             loop.start(interval, now=False)
 
@@ -192,6 +193,7 @@ class SessionFilterExtension:
         self.pools.close()
         self.leases.end_all()
         self.pulse.stop()
+        await self.binding.close()
         if self._refreshing is not None:
             self._refreshing.cancel()
         if self.crawler.stats is not None:

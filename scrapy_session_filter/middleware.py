@@ -32,7 +32,7 @@ from scrapy_session_filter.tracking import (
     note_scheduled,
     strip,
 )
-from scrapy_session_filter.verdict import Kind
+from scrapy_session_filter.verdict import About, Kind
 
 if TYPE_CHECKING:
     from scrapy import Request
@@ -88,7 +88,7 @@ class SessionFilterMiddleware:
         track = Track() if track is None else self._take_over(request, track, how)
         if goes_without(request, self._extension.count):
             return None
-        if (why := refusal(request)) is not None:
+        if (why := refusal(request, self._extension.binding.refusal)) is not None:
             self._extension.count("refused")
             logger.error("%s", why)
             raise IgnoredRefused(why)
@@ -134,6 +134,8 @@ class SessionFilterMiddleware:
             # Another middleware sent the request round again; a mere copy leaves the lease alone.
             self._extension.leases.let_go(track.lease)
             held.pool.abandon(held.lease)
+        if how is Arrival.RETRY:
+            self._extension.binding.renew(request)
         if track.marks is not None:
             self._extension.binding.take_off(request, track.marks)
         strip(request, track)
@@ -238,6 +240,7 @@ class SessionFilterMiddleware:
         if response is None and request.meta.get("dont_retry"):
             return None
         track = Track.of(request) or Track()
+        track.countries += verdict.about is About.COUNTRY
         if may_try_again(track, verdict, self._settings.retry_times):
             extension.count("retries")
             return again(request, track, binding=extension.binding, failed=True)

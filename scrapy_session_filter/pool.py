@@ -16,7 +16,7 @@ from scrapy_session_filter.policies import Ask, Decision
 from scrapy_session_filter.roster import Limits, Roster, Watcher
 from scrapy_session_filter.session import Lease, Outcome, Session, State
 from scrapy_session_filter.tenure import Tenure
-from scrapy_session_filter.verdict import About, Kind
+from scrapy_session_filter.verdict import About, Kind, Strength
 from scrapy_session_filter.waiters import Waiters
 
 if TYPE_CHECKING:
@@ -356,10 +356,12 @@ class SessionPool:
             return
         if verdict.kind is not Kind.OK:
             session.blamed = now
-        if reaction.retire:
+        proven = verdict.kind is Kind.BLOCKED and verdict.strength is Strength.STRONG
+        if proven and verdict.about is About.USER_AGENT:
+            # no rest mends it, but the address is fine: the next identity may have it at once
+            self.roster.retire(session, "user-agent", now)
+        elif reaction.retire:
             reason = "proxy" if verdict.kind is Kind.PROXY_ERROR else "blocked"
-            if verdict.about is About.USER_AGENT:
-                reason = "user-agent"  # the address is fine: the next identity may have it at once
             self.roster.retire(session, reason, now)
         elif reaction.rest > 0:
             self.roster.rest(session, reaction.rest, now)

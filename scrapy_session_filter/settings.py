@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from scrapy.utils.project import data_path
 
 from scrapy_session_filter.components import (
+    read_browser_context,
     read_detectors,
     read_expect,
     read_policy,
@@ -26,6 +27,7 @@ from scrapy_session_filter.reading import (
     choice,
     flag,
     markers,
+    priorities,
     seconds,
     statuses,
     whole,
@@ -182,6 +184,19 @@ class SessionFilterSettings:
             True,
             flag,
             "a small page that one session gets for every URL, while others get pages, is a block",
+        )
+    )
+    engines: dict[Any, float | None] = field(
+        metadata=_about(
+            {}, priorities, "dict of engine bindings to places, over the built-in; None is off"
+        )
+    )
+    browser_context: Any = field(
+        metadata=_about(
+            {},
+            read_browser_context,
+            "arguments of the sessions' Playwright contexts (locale, timezone_id, ...): a dict, or the"
+            " import path of a function(session) that returns one",
         )
     )
     retry_times: int = field(

@@ -27,7 +27,7 @@ from scrapy_session_filter.policies.base import (
     PolicyContext,
     Reaction,
 )
-from scrapy_session_filter.verdict import Kind
+from scrapy_session_filter.verdict import Kind, Strength
 
 if TYPE_CHECKING:
     from scrapy_session_filter.policies.base import Ask
@@ -273,7 +273,10 @@ class AdaptivePolicy(Policy):
             if record.group is not None:
                 self.fresh.blocked(record.group, record.session.id, outcome.now)
         elif self.context.gateway and (not record.worked or record.rung >= GIVE_UP_RUNG):
-            return RETIRE
+            # a bare status proves little: once more, and where another session gets through
+            repeated = record.session.blocks > 1 and outcome.others_pass
+            if repeated or verdict.strength is Strength.STRONG:
+                return RETIRE
         return self._rest(record, pick, outcome)
 
     def _rest(self, record: Record, pick: Pick, outcome: Outcome) -> Reaction:
