@@ -99,9 +99,6 @@ def restore_sessions(
     """Add saved sessions to a pool, in the order of their `birth`."""
     restored = Restored()
     for row in rows:
-        if isinstance(row.get("id"), str) and row["id"] in pool.sessions:
-            restored.damaged += 1
-            continue
         session = _session(pool, row, restored, now, wall_offset)
         if session is None:
             if isinstance(row.get("id"), str) and row["id"] not in pool.sessions:
