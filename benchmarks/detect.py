@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from scrapy_session_filter.verdicts import Answer, Judge, Verdict
-from scrapy_session_filter.verdicts.answer import plain_headers
+from scrapy_session_filter.verdicts.headers import plain_headers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

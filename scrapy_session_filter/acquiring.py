@@ -32,28 +32,58 @@ class Acquirer:
 
     async def acquire(self, request: Request, track: Track, pool: SessionPool) -> Lease | None:
         """Return a lease, or None where the request has to go back to the scheduler."""
-        pin = request.meta.get(PIN)
-        track.pinned = pin is not None
+        extension = self._extension
+        while True:
+            pin = request.meta.get(PIN)
+            track.pinned = pin is not None and not track.stays
+            try:
+                got = (
+                    pool.try_acquire(attempt=track.attempts, avoid=track.avoid)
+                    if pin is None
+                    else pool.acquire_pinned(str(pin), attempt=track.attempts)
+                )
+                if not isinstance(got, float):
+                    return got
+                if extension.closing:
+                    return None
+                extension.count("waits")
+                if pin is not None:
+                    self._check_patience(str(pin), track, pool)
+                return await self._wait(request, track, pool, None if pin is None else str(pin))
+            except SessionFilterSessionGone as gone:
+                if request.meta.get(OPTIONAL) or track.stays:
+                    track.stays = False
+                    del request.meta[PIN]
+                elif not await self._may_come(gone.session_id, track, pool):
+                    extension.count("sessions_gone")
+                    raise IgnoredSessionGone(gone.session_id, gone.site) from None
+                elif extension.closing or not track.inline:
+                    return None
+
+    async def _may_come(self, pin: str, track: Track, pool: SessionPool) -> bool:
+        """Wait a while for a session that another process has: it may come here, or end there."""
+        if not await self._extension.pools.is_away(pool, pin):
+            return False
         try:
-            got = (
-                pool.try_acquire(attempt=track.attempts, avoid=track.avoid)
-                if pin is None
-                else pool.acquire_pinned(str(pin), attempt=track.attempts)
-            )
-            if not isinstance(got, float):
-                return got
-            if self._extension.closing:
-                return None
+            self._check_patience(pin, track, pool)
+        except SessionFilterSessionGone:
+            return False
+        if not self._extension.closing:
             self._extension.count("waits")
-            if pin is not None:
-                self._check_patience(str(pin), track, pool)
-            return await self._wait(request, track, pool, None if pin is None else str(pin))
-        except SessionFilterSessionGone as gone:
-            if request.meta.get(OPTIONAL):
-                del request.meta[PIN]
-                return await self.acquire(request, track, pool)
-            self._extension.count("sessions_gone")
-            raise IgnoredSessionGone(gone.session_id, gone.site) from None
+            await self.pause(track)
+        return True
+
+    async def pause(self, track: Track) -> None:
+        """Wait before a request asks again, or goes back, for what only the store can bring."""
+        extension, timeout = self._extension, self._settings.wait_timeout
+        if extension.waiting >= extension.most_waiting and not track.inline:
+            await asyncio.sleep(min(BRIEF, timeout))
+            return
+        extension.waiting += 1
+        try:
+            await asyncio.sleep(timeout)
+        finally:
+            extension.waiting -= 1
 
     def _check_patience(self, pin: str, track: Track, pool: SessionPool) -> None:
         now = time.time()  # a pin may wait in the scheduler's queue over a restart
@@ -68,7 +98,7 @@ class Acquirer:
         """Wait up to ``WAIT_TIMEOUT``; where no scheduler stands behind it, until there is a lease."""
         extension = self._extension
         if extension.waiting >= extension.most_waiting and not track.inline:
-            if pin is None or not extension.parks_pins:
+            if pin is None or not extension.has_queue:
                 await asyncio.sleep(min(BRIEF, self._settings.wait_timeout))
             return None
         extension.waiting += 1

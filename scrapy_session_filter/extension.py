@@ -16,17 +16,21 @@ from scrapy import signals
 from scrapy.exceptions import CloseSpider, NotConfigured
 from scrapy.utils.asyncio import create_looping_call
 
+from scrapy_session_filter.claiming import EVERY, ClaimKeeper
 from scrapy_session_filter.engine_pulse import EnginePulse
-from scrapy_session_filter.engines import HttpBinding
-from scrapy_session_filter.exceptions import ConfigurationError
+from scrapy_session_filter.engines import Engines
+from scrapy_session_filter.exceptions import ConfigurationError, SessionFilterError
+from scrapy_session_filter.initiating import InitRunner
 from scrapy_session_filter.judging import AnswerJudge
 from scrapy_session_filter.leases import HeldLeases
 from scrapy_session_filter.numbers import Numbers
+from scrapy_session_filter.outbox import Outbox
 from scrapy_session_filter.pools import SitePools
 from scrapy_session_filter.roster import Watcher
 from scrapy_session_filter.saving import Saver
 from scrapy_session_filter.settings import SessionFilterSettings
 from scrapy_session_filter.stores.thread import StoreThread
+from scrapy_session_filter.tenure import Tenure
 from scrapy_session_filter.tracking import SITE
 
 if TYPE_CHECKING:
@@ -34,14 +38,13 @@ if TYPE_CHECKING:
     from scrapy.crawler import Crawler
     from typing_extensions import Self
 
-    from scrapy_session_filter.engines import EngineBinding
     from scrapy_session_filter.pool import SessionPool
     from scrapy_session_filter.verdict import Verdict
 
 logger = logging.getLogger("scrapy_session_filter")
 
-RENEW_CLAIMS = 20.0
-"""Seconds between two renewals of the claims in the store: a third of their time."""
+LAST_CALL = 1.0
+"""Seconds the spider waits at its end for the store to close."""
 HONOURS_CLOSE_SPIDER = (2, 19)
 """The first Scrapy tested in which CloseSpider from a spider_opened handler closes the spider."""
 WATCH_CLOSING = 0.25
@@ -70,12 +73,16 @@ class SessionFilterExtension:
         Raises `ConfigurationError` or `StoreError`; NotConfigured only where
         ``SESSION_FILTER_ENABLED`` is false.
         """
-        settings = SessionFilterSettings.from_settings(crawler.settings)
-        if not settings.enabled:
-            logger.info("Session filter disabled: SESSION_FILTER_ENABLED is False")
-            msg = "SESSION_FILTER_ENABLED is False"
-            raise NotConfigured(msg)
-        extension = cls(crawler, settings)
+        try:
+            settings = SessionFilterSettings.from_settings(crawler.settings)
+            if not settings.enabled:
+                logger.info("Session filter disabled: SESSION_FILTER_ENABLED is False")
+                msg = "SESSION_FILTER_ENABLED is False"
+                raise NotConfigured(msg)
+            extension = cls(crawler, settings)
+        except SessionFilterError:
+            fail(crawler)
+            raise
         connect = crawler.signals.connect
         connect(extension.spider_opened, signal=signals.spider_opened)
         connect(extension.spider_idle, signal=signals.spider_idle)
@@ -93,11 +100,12 @@ class SessionFilterExtension:
         #: judged before the HTTP cache saw the answer, by lease
         self.verdicts: dict[str, Verdict] = {}
         self.waiting = 0  #: requests that wait for a session in the middleware
-        self.parks_pins = False  #: our queue keeps pinned requests until their session is ready
+        self.has_queue = False  #: the scheduler holds its requests in queues of ours
         self.most_waiting = max(1, crawler.settings.getint("CONCURRENT_REQUESTS") // 8)
         self.judge = settings.make_judge()
         self.answers = AnswerJudge(crawler, self)
-        self.binding: EngineBinding = HttpBinding(crawler, settings.first_timeout)
+        self.binding = Engines(crawler, settings)
+        self.inits = InitRunner.of(crawler, self)
         self._closing = False
         self._ending: asyncio.Future[None] | None = None
         self._refreshing: asyncio.Future[None] | None = None
@@ -106,6 +114,8 @@ class SessionFilterExtension:
         self._store = settings.make_store()
         self._store.open()
         self._thread = StoreThread()
+        outbox = Outbox(self._store, self._thread, self.clock)
+        self._tenure = Tenure()
         self.pools = SitePools(
             policy=settings.policy,
             context={
@@ -126,15 +136,24 @@ class SessionFilterExtension:
                 gone=self.binding.forget,
                 ready=self._on_ready,
             ),
-            store=self._store,
-            thread=self._thread,
+            outbox=outbox,
+            tenure=self._tenure,
             remember=self.binding.remember,
+            inits=None if self.inits is None else self.inits.for_pool,
         )
         self.pools.load_endpoint_health()
-        self._saver = Saver(self.pools, self._store, self._thread, self.clock)
+        self._saver = Saver(self.pools, outbox)
+        self._keeper = ClaimKeeper(
+            self.pools,
+            self._store,
+            self._thread,
+            self._tenure,
+            clock=self.clock,
+            count=self.count,
+        )
         self._loops = [
             (create_looping_call(self._every_interval), settings.save_interval),
-            (create_looping_call(self._renew_claims), RENEW_CLAIMS),
+            (create_looping_call(self._keep_claims), EVERY),
             (create_looping_call(self._watch_closing), WATCH_CLOSING),
         ]
         if self._source.refresh_interval:
@@ -147,22 +166,26 @@ class SessionFilterExtension:
     # -- the crawl's life ------------------------------------------------------------------------
 
     async def spider_opened(self, spider: Spider) -> None:
-        """Fetch proxies that only come asynchronously, and start saving."""
-        if self._source.pending:
-            try:
+        """Fetch proxies that only come asynchronously, look for the browser, and start saving."""
+        reason = "session_filter_no_proxies"
+        try:
+            if self._source.pending:
                 await self._source.refresh()
-            except ConfigurationError as error:
-                logger.error("%s", error)  # noqa: TRY400 - the message says it all
-                reason = "session_filter_no_proxies"
-                if scrapy.version_info < HONOURS_CLOSE_SPIDER:
-                    asyncio.get_running_loop().call_later(0.1, self.close_spider, reason)
-                    return
-                raise CloseSpider(reason) from error
+            reason = "session_filter_no_browser"
+            await self.binding.open()
+        except ConfigurationError as error:
+            logger.error("%s", error)  # noqa: TRY400 - the message says it all
+            if scrapy.version_info < HONOURS_CLOSE_SPIDER:
+                asyncio.get_running_loop().call_later(0.1, self.close_spider, reason)
+                return
+            raise CloseSpider(reason) from error
         for loop, interval in self._loops:
             loop.start(interval, now=False)
 
     def spider_idle(self, spider: Spider) -> None:
-        """Save what changed while there is time."""
+        """Save what changed while there is time, and break off what nobody waits for."""
+        if self.inits is not None:
+            self.inits.cancel()
         self._sweep()
         self._saver.save()
 
@@ -172,24 +195,23 @@ class SessionFilterExtension:
         for loop, _ in self._loops:
             if loop.running:
                 loop.stop()
-        self.pools.close()
+        self._end_waits()
         self.leases.end_all()
         self.pulse.stop()
+        await self.binding.close()
         if self._refreshing is not None:
             self._refreshing.cancel()
         if self.crawler.stats is not None:
             self.numbers.sum_up(self.crawler.stats, self.pools)
-        self._close_store()
-
-    def _close_store(self) -> None:
+        await self._saver.finish()
         atexit.unregister(self._at_exit)
-        self._saver.finish()
-        self._thread.submit(self._store.close)
-        self._thread.stop(patience=1.0)
+        closing = asyncio.wrap_future(self._thread.submit(self._store.close))
+        await asyncio.wait([closing], timeout=LAST_CALL)
+        self._thread.stop(patience=0.1)
 
     def _at_exit(self) -> None:
         """Save once more where the spider was not closed: a second Ctrl-C, an error at the start."""
-        self._saver.finish()
+        self._saver.finish_now()
 
     @property
     def closing(self) -> bool:
@@ -201,7 +223,7 @@ class SessionFilterExtension:
         if self._closing or self.crawler.engine is None:
             return
         self._closing = True
-        self.pools.close()
+        self._end_waits()
         self._ending = asyncio.ensure_future(self.crawler.engine.close_spider_async(reason=reason))
 
     # -- now and then ----------------------------------------------------------------------------
@@ -221,8 +243,11 @@ class SessionFilterExtension:
         if self.crawler.engine is not None:
             self.leases.sweep(self.crawler.engine.downloader.active)
 
-    def _renew_claims(self) -> None:
-        self._thread.submit(self._store.renew)
+    def _keep_claims(self) -> None:
+        self._keeper.round()
+        if 0 < self.settings.store_timeout < self._keeper.lost_for(self.clock()):
+            logger.error("The session store is gone: the spider closes")
+            self.close_spider("session_filter_store_lost")
 
     def _refresh_proxies(self) -> None:
         if self._refreshing is None or self._refreshing.done():
@@ -234,13 +259,18 @@ class SessionFilterExtension:
 
     def _watch_closing(self) -> None:
         if self.closing:
-            self.pools.close()
+            self._end_waits()
+
+    def _end_waits(self) -> None:
+        self.pools.close()
+        if self.inits is not None:
+            self.inits.cancel()
 
     def _check_exhausted(self) -> None:
         timeout = self.settings.exhausted_timeout
-        if not timeout:
-            return
         now = self.clock()
+        if not timeout or now >= self._tenure.until:
+            return
         asked = [pool for pool in self.pools if now - pool.ledger.asked < timeout]
         for pool in asked:
             hungry = (
@@ -266,35 +296,39 @@ class SessionFilterExtension:
         """Return the key of the pool a request belongs to."""
         return str(request.meta.get(SITE) or self.settings.site_key(request))
 
-    def wait_of(self, site: str, pin: str | None = None) -> float:
-        """Return for how many seconds the queue should keep a site's requests; 0.0: hand one out.
+    def load_of(self, site: str, pin: str | None = None) -> tuple[float, int]:
+        """Return for how many seconds the queue should keep a site's requests, and how many are out.
 
-        With ``pin``, those that are pinned to this session and were given back.
-
-        One request of a site that has no session ready is handed out all the same: it waits in the
-        middleware and is off as soon as there is one.
+        With ``pin``, those that are pinned to this session and were given back. One request of a
+        site that has no session ready is handed out all the same: it waits in the middleware and is
+        off as soon as there is one. For that the seconds are negative.
         """
         pool = self.pools.peek(site)
         if pool is None:
-            return 0.0
-        wait = _chance(pool, pin)
+            return self.pools.load_wait(site), 0
+        wait = pool.next_chance() if pin is None else pool.pin_chance(pin)
         if wait and not pool.given_up and self._may_wait(pool):
-            return 0.0
-        return wait
+            wait = -wait
+        return wait, pool.in_flight
 
     def _may_wait(self, pool: SessionPool) -> bool:
         on_the_way = self.clock() - pool.handed_out < ON_THE_WAY
         return not pool.waiting and not on_the_way and self.waiting < self.most_waiting
 
-    def handed_out(self, site: str, pin: str | None = None) -> None:
-        """Note that the queue let a request of a site go: it may be the one that waits."""
+    def handed_out(self, site: str) -> None:
+        """Note that the queue let a request of a site go to wait for a session."""
         pool = self.pools.peek(site)
-        if pool is not None and _chance(pool, pin):
+        if pool is not None:
             pool.handed_out = self.clock()
 
 
-def _chance(pool: SessionPool, pin: str | None) -> float:
-    return pool.next_chance() if pin is None else pool.pin_chance(pin)
+def fail(crawler: Crawler) -> None:
+    """Let the process exit with 1, as a crawl that could not be set up does from Scrapy 2.15 on.
+
+    Before, only one without a spider did.
+    """
+    if scrapy.version_info < (2, 15):
+        crawler.spider = None
 
 
 def extension_of(crawler: Crawler, component: str) -> SessionFilterExtension:
@@ -308,6 +342,7 @@ def extension_of(crawler: Crawler, component: str) -> SessionFilterExtension:
         raise NotConfigured(msg)
     extension = crawler.get_extension(SessionFilterExtension)
     if extension is None:
+        fail(crawler)
         setting, found = "EXTENSIONS", "without scrapy_session_filter.SessionFilterExtension"
         expected = f"the extension that {component} works with; the add-on sets up all of them"
         raise ConfigurationError(setting, found, expected)

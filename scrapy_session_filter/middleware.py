@@ -7,7 +7,6 @@ carried out.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from typing import TYPE_CHECKING
 
@@ -19,6 +18,7 @@ from scrapy_session_filter.admission import goes_without, refusal
 from scrapy_session_filter.attempts import again, may_try_again, report_block, start_of
 from scrapy_session_filter.exceptions import StoreError
 from scrapy_session_filter.extension import extension_of
+from scrapy_session_filter.initiating import LOGGED_OUT
 from scrapy_session_filter.refusals import IgnoredGiveUp, IgnoredRefused
 from scrapy_session_filter.tracking import (
     LET_PASS,
@@ -29,9 +29,11 @@ from scrapy_session_filter.tracking import (
     arrival,
     is_inline,
     is_robots,
+    lease_of,
+    note_scheduled,
     strip,
 )
-from scrapy_session_filter.verdict import Kind
+from scrapy_session_filter.verdict import About, Kind
 
 if TYPE_CHECKING:
     from scrapy import Request
@@ -62,7 +64,7 @@ class SessionFilterMiddleware:
     def from_crawler(cls, crawler: Crawler) -> Self:
         """Join the crawl's extension; NotConfigured where the filter is disabled."""
         middleware = cls(crawler, extension_of(crawler, cls.__name__))
-        crawler.signals.connect(middleware.request_scheduled, signal=signals.request_scheduled)
+        crawler.signals.connect(middleware.spider_opened, signal=signals.spider_opened)
         return middleware
 
     def __init__(self, crawler: Crawler, extension: SessionFilterExtension) -> None:
@@ -74,31 +76,24 @@ class SessionFilterMiddleware:
 
     # -- requests --------------------------------------------------------------------------------
 
-    def request_scheduled(self, request: Request) -> None:
-        """Note that a copy of ours is scheduled.
-
-        The hops of a chain that started again pass the duplicates filter: it knows them.
-        """
-        track = Track.of(request)
-        if track is None:
-            return
-        how = arrival(request, track)
-        if how is Arrival.AGAIN:
-            track.scheduled = True
-        elif how is Arrival.REDIRECT and track.restarted and not request.dont_filter:
-            request.dont_filter = track.lifted = True
-        else:
-            return
-        track.put_on(request)
+    def spider_opened(self) -> None:
+        """Where the scheduler has another queue than ours, hear from the engine what it is given."""
+        if not self._extension.has_queue:
+            connect = self._crawler.signals.connect
+            connect(note_scheduled, signal=signals.request_scheduled)
 
     async def process_request(self, request: Request) -> Request | None:
         """Put a session on the request; wait for one if need be, within bounds."""
         track = Track.of(request)
+        inits = self._extension.inits
+        if inits is not None and track is not None and track.init:
+            inits.put_on(request, track)
+            return None
         how = arrival(request, track)
         track = Track() if track is None else self._take_over(request, track, how)
         if goes_without(request, self._extension.count):
             return None
-        if (why := refusal(request)) is not None:
+        if (why := refusal(request, self._extension.binding.refusal)) is not None:
             self._extension.count("refused")
             logger.error("%s", why)
             raise IgnoredRefused(why)
@@ -128,12 +123,13 @@ class SessionFilterMiddleware:
 
     async def _without_store(self, request: Request, track: Track, error: StoreError) -> Request:
         """Send a request back to the scheduler whose site's sessions cannot be read just now."""
-        self._extension.count("store_errors")
-        if track.inline and self._extension.closing:
+        extension = self._extension
+        extension.count("store_errors")
+        if track.inline and extension.closing:
             msg = f"{request}: the spider closes, and the store cannot be read"
             raise IgnoredRefused(msg)
-        logger.warning("%s waits: the store cannot be read (%s)", request, error)
-        await asyncio.sleep(self._settings.wait_timeout)
+        logger.debug("%s waits: the store cannot be read (%s)", request, error)
+        await self._acquirer.pause(track)
         return again(request, track)
 
     def _take_over(self, request: Request, track: Track, how: Arrival) -> Track:
@@ -143,6 +139,8 @@ class SessionFilterMiddleware:
             # Another middleware sent the request round again; a mere copy leaves the lease alone.
             self._extension.leases.let_go(track.lease)
             held.pool.abandon(held.lease)
+        if how is Arrival.RETRY:
+            self._extension.binding.renew(request)
         if track.marks is not None:
             self._extension.binding.take_off(request, track.marks)
         strip(request, track)
@@ -164,6 +162,7 @@ class SessionFilterMiddleware:
         track.redirect_times = request.meta.get("redirect_times", 0)
         track.returned = track.scheduled = track.lifted = False
         track.asked = None
+        track.stays = False
         track.put_on(request)
         request.meta.pop("download_latency", None)  # of an earlier attempt
         extension.leases.hold(lease, pool, request)
@@ -176,9 +175,8 @@ class SessionFilterMiddleware:
 
     async def process_response(self, request: Request, response: Response) -> Response | Request:
         """Judge an answer, report it, and send a blocked page out again on another session."""
-        track = Track.of(request)
-        held = self._extension.leases.let_go(track.lease if track else None)
-        if track is None or held is None:
+        held = self._extension.leases.let_go(lease_of(request))
+        if held is None:
             return response
         if "cached" in response.flags:
             self._extension.count("cached")
@@ -189,34 +187,57 @@ class SessionFilterMiddleware:
         except BaseException:  # whatever decoding raises is not the session's fault
             held.pool.abandon(held.lease)
             raise
+        inits = self._extension.inits
+        if inits is not None and await inits.is_logged_out(request, response, held.lease, verdict):
+            track = Track.of(request) or Track()
+            if not track.renewed:
+                return self._renew(request, track, held, response)
+            verdict = LOGGED_OUT
         request.meta[PIN] = held.lease.session.id
         request.meta[VERDICT] = verdict.as_dict()
+        if inits is not None and inits.judged(held.lease, verdict):
+            return response
         if self._judge.is_followed(request, response, verdict):
-            self._go_on(request, track, held, verdict)
+            self._go_on(request, held, verdict)
             return response
         self._report(request, held, verdict)
-        return self._answer(request, track, verdict, response) or response
+        return self._answer(request, verdict, response) or response
 
-    def _go_on(self, request: Request, track: Track, held: Held, verdict: Verdict) -> None:
+    def _renew(
+        self, request: Request, track: Track, held: Held, response: Response
+    ) -> Response | Request:
+        """Try a page again in its session, which was found logged out and is prepared anew."""
+        held.pool.log_out(held.lease)
+        if request.meta.get("dont_retry"):
+            return response
+        return again(request, track, binding=self._extension.binding, stays=True)
+
+    def _go_on(self, request: Request, held: Held, verdict: Verdict) -> None:
         """Let the next hop of a redirect take over: this answer says nothing yet."""
         self._extension.numbers.count_verdict(verdict)
+        track = Track.of(request) or Track()
         if not track.redirect_times:
             track.start = start_of(request)
-            track.put_on(request)
+        if track.restarted and not request.dont_filter:
+            # The duplicates filter knows the hops of a chain that started again.
+            request.dont_filter = track.lifted = True
+        track.put_on(request)
         held.pool.pause(held.lease)
 
     def process_exception(self, request: Request, exception: Exception) -> Request | None:
         """Judge a failure; those of proxies are tried again here, those of sites by Scrapy."""
-        track = Track.of(request)
-        held = self._extension.leases.let_go(track.lease if track else None)
-        if track is None or held is None:
+        held = self._extension.leases.let_go(lease_of(request))
+        if held is None:
             return None
         if isinstance(exception, IgnoreRequest):
             held.pool.abandon(held.lease)
             return None
         verdict = self._judge.failure(request, exception, held.lease)
+        inits = self._extension.inits
+        if inits is not None and inits.judged(held.lease, verdict):
+            return None
         self._report(request, held, verdict)
-        return self._answer(request, track, verdict, None)
+        return self._answer(request, verdict, None)
 
     def _report(self, request: Request, held: Held, verdict: Verdict) -> None:
         extension, lease = self._extension, held.lease
@@ -232,11 +253,7 @@ class SessionFilterMiddleware:
             logger.debug("%s through session %s: %s", request, lease.session.id, verdict)
 
     def _answer(
-        self,
-        request: Request,
-        track: Track,
-        verdict: Verdict,
-        response: Response | None,
+        self, request: Request, verdict: Verdict, response: Response | None
     ) -> Request | None:
         """Return the request to send out instead of this answer, or None to pass the answer on."""
         extension = self._extension
@@ -248,6 +265,8 @@ class SessionFilterMiddleware:
             return None
         if response is None and request.meta.get("dont_retry"):
             return None
+        track = Track.of(request) or Track()
+        track.countries += verdict.about is About.COUNTRY
         if may_try_again(track, verdict, self._settings.retry_times):
             extension.count("retries")
             return again(request, track, binding=extension.binding, failed=True)

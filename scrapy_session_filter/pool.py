@@ -8,20 +8,22 @@ nobody a session. The policy decides the rest. Nothing here does I/O or reads a 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from scrapy_session_filter.exceptions import SessionFilterSessionGone
 from scrapy_session_filter.ledger import Ledger
 from scrapy_session_filter.policies import Ask, Decision
 from scrapy_session_filter.roster import Limits, Roster, Watcher
 from scrapy_session_filter.session import Lease, Outcome, Session, State
-from scrapy_session_filter.verdict import About, Kind
+from scrapy_session_filter.tenure import Tenure
+from scrapy_session_filter.verdict import About, Kind, Strength
 from scrapy_session_filter.waiters import Waiters
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
     from random import Random
 
+    from scrapy_session_filter.inits import SiteInits
     from scrapy_session_filter.policies import Policy, Reaction
     from scrapy_session_filter.proxies import EndpointHealth, ProxyEndpoint, SiteProxies
     from scrapy_session_filter.verdict import Verdict
@@ -32,6 +34,8 @@ SHORTEST_WAIT = 0.02
 """Seconds; a waiter asks again no sooner, unless it is woken."""
 PIN_LOOK = 0.1
 """Seconds until the queue looks again for a session that is used to its limit."""
+LAPSED = 1.0
+"""Seconds until those who wait look again whether the claims in the store hold, unless woken."""
 LONGEST_HOLD = 5.0
 """Seconds the queue holds a site that has no session ready, unless one becomes ready earlier."""
 
@@ -40,7 +44,9 @@ class SessionPool:
     """All sessions of one site: acquire a lease, then report or abandon it.
 
     ``clock`` must never run backwards. ``proxies`` is None for sessions without a proxy; ``headers``
-    draws a header set for a new session. ``dry_run``: verdicts are counted but cost nothing.
+    draws a header set for a new session. ``dry_run``: verdicts are counted but cost nothing. No lease
+    is given once ``tenure`` has run out.
+    ``inits`` makes the `SiteInits` that have sessions prepared before their first request.
     """
 
     def __init__(
@@ -56,6 +62,8 @@ class SessionPool:
         rng: Random,
         watcher: Watcher | None = None,
         dry_run: bool = False,
+        tenure: Tenure | None = None,
+        inits: Callable[[SessionPool], SiteInits] | None = None,
     ) -> None:
         self.site = site
         self.policy = policy
@@ -65,9 +73,11 @@ class SessionPool:
         self.in_flight = 0
         self.handed_out = -math.inf  #: when the queue last let a request go to wait for a session
         self.given_up = False  #: no page in too long a time, although asked for
+        self.away: dict[str, float] = {}  #: pinned sessions of other processes, until the next look
         self._clock = clock
         self._watcher = watcher or Watcher()
         self._dry_run = dry_run
+        self._tenure = tenure or Tenure()
         self.roster = Roster(
             site,
             policy=policy,
@@ -79,6 +89,7 @@ class SessionPool:
             watcher=self._watcher,
             on_ready=self._became_ready,
         )
+        self.inits = self.roster.inits = None if inits is None else inits(self)
         self._leases = 0
         self._hold_until = -math.inf  # what the last one to be refused was told
         self._waiters = Waiters()
@@ -98,11 +109,15 @@ class SessionPool:
         """
         now = self._clock()
         self.ledger.ask(now)
+        if now >= self._tenure.until:
+            return self._lapsed(now)
         self.roster.tick(now)
         pause = self.health.gate(now)
         if pause > 0:
             return pause
         can_create = self.roster.can_create(now)
+        if self.inits is not None:
+            can_create = self.inits.asked(now, avoid, can_create=can_create)
         while True:
             decision = self.policy.choose(Ask(now, attempt, avoid, can_create))
             if decision.wait is not None:
@@ -114,6 +129,10 @@ class SessionPool:
                 session = self.roster.create(now, group=decision.group, avoid=avoid)
                 if session is None:
                     can_create = False
+                    continue
+                if self.inits is not None and session.barred:
+                    self.inits.begin(session, now, decision.tag)
+                    can_create = self.roster.has_unused
                     continue
             elif self.roster.is_expired(session, now):
                 self.roster.retire(session, "idle", now)
@@ -135,6 +154,9 @@ class SessionPool:
         Raises `SessionFilterSessionGone` where it is retired or unknown.
         """
         now = self._clock()
+        if now >= self._tenure.until:
+            self.ledger.ask(now)
+            return self._lapsed(now)
         self.roster.tick(now)
         session = self.roster.sessions.get(session_id)
         if session is not None and self.roster.is_expired(session, now):
@@ -146,27 +168,37 @@ class SessionPool:
             return self._lease(session, now, attempt, Decision(why="pinned"))
         if session.state is State.RESTING:
             return max(SHORTEST_WAIT, session.wake - now)
+        if session.barred and self.inits is not None:
+            self.inits.begin(session, now)
         return self._wait(now, 1.0, for_all=False)
 
     def pin_chance(self, session_id: str) -> float:
         """Return the seconds until `acquire_pinned` may have an answer, 0.0 if it has one now."""
         now = self._clock()
+        if now >= self._tenure.until:
+            self.ledger.ask(now)
+            return LAPSED
         self.roster.tick(now)
         session = self.roster.sessions.get(session_id)
+        if session is None and self.away.get(session_id, now) > now:
+            return self.away[session_id] - now
         if session is None or self.roster.is_spent(session) or self.roster.is_usable(session, now):
             return 0.0
+        if self.inits is not None and session in self.inits.waiting:
+            return 0.0  # a request that asks for it has it prepared
         due = session.wake if session.state is State.RESTING else session.free_at
         return max(PIN_LOOK, due - now)
 
     def resume(self, session_id: str) -> Lease | None:
         """Return a lease that goes on with a use that was counted already: the next hop of a redirect.
 
-        None where the session is gone or rests: the chain has to start again.
+        None where the session is gone, rests or may be another process's: the chain has to start again.
         """
         session = self.roster.sessions.get(session_id)
-        if session is None or session.state is not State.LIVE:
+        now = self._clock()
+        if session is None or session.state is not State.LIVE or now >= self._tenure.until:
             return None
-        return self._lease(session, self._clock(), 0, Decision(why="redirect"), counts=False)
+        return self._lease(session, now, 0, Decision(why="redirect"), counts=False)
 
     async def acquire(
         self,
@@ -203,6 +235,11 @@ class SessionPool:
         """How many requests wait for a session here."""
         return self._waiters.count
 
+    @property
+    def closed(self) -> bool:
+        """Whether nobody is to wait any more."""
+        return self._waiters.closed
+
     def close(self) -> None:
         """Wake everyone who waits, empty-handed, and let nobody wait any more."""
         self._waiters.close()
@@ -216,14 +253,31 @@ class SessionPool:
         self.ledger.ask(now)
         if self.given_up:
             return math.inf
+        if now >= self._tenure.until:
+            return self._lapsed(now)
         self.roster.tick(now)
-        if self._hold_until <= now and not self.roster.ready and not self.roster.can_create(now):
+        if (
+            self._hold_until <= now
+            and not self.roster.ready
+            and not self.roster.can_create(now)
+            and not (self.inits is not None and self.inits.waiting)
+        ):
             self._wait(now, LONGEST_HOLD)
         return max(self.health.gate(now), self._hold_until - now, 0.0)
+
+    def _lapsed(self, now: float) -> float:
+        self._hold_until = now + LAPSED
+        return LAPSED
+
+    def look_again(self) -> None:
+        """Let whoever waits ask again: there may be more sessions now."""
+        self._became_ready()
 
     def _wait(self, now: float, wanted: float, *, for_all: bool = True) -> float:
         """Return how long to wait; the queue holds the site so long if none could be served."""
         until = max(now + SHORTEST_WAIT, min(now + wanted, self.roster.next_due()))
+        if self.inits is not None and self.inits.has_more_to_do(now):
+            return until - now  # the next request may have another session prepared
         if for_all or not self.roster.ready:
             self._hold_until = until
         return until - now
@@ -253,6 +307,10 @@ class SessionPool:
         self.policy.acquired(lease)
         self._watcher.count(f"picks/{decision.why}")
         return lease
+
+    def lease_for_init(self, session: Session, now: float, tag: Any = None) -> Lease:
+        """Return a lease under which a session is prepared; it counts as no use."""
+        return self._lease(session, now, 0, Decision(why="init", tag=tag), counts=False)
 
     # -- report ----------------------------------------------------------------------------------
 
@@ -311,6 +369,22 @@ class SessionPool:
         self._settle(session, now)
         return True
 
+    def end_init(self, lease: Lease, verdict: Verdict | None) -> None:
+        """End a session's init; ``verdict`` is what it pays for, None where it went well."""
+        if self.inits is not None:
+            self.inits.end(lease, verdict, self._clock(), dry_run=self._dry_run)
+
+    def log_out(self, lease: Lease) -> None:
+        """End a lease whose answer shows that its session is logged out: it is prepared anew.
+
+        Unless that has been done, or was begun, since the request went out.
+        """
+        session = lease.session
+        self.abandon(lease)
+        still = session.inited is not None and lease.acquired >= session.inited
+        if still and session.state is not State.RETIRED and not self._dry_run:
+            self.roster.bar(session, self._clock())
+
     def _end(self, lease: Lease) -> bool:
         if lease.ended:
             return False
@@ -328,10 +402,12 @@ class SessionPool:
             return
         if verdict.kind is not Kind.OK:
             session.blamed = now
-        if reaction.retire:
+        proven = verdict.kind is Kind.BLOCKED and verdict.strength is Strength.STRONG
+        if proven and verdict.about is About.USER_AGENT:
+            # no rest mends it, but the address is fine: the next identity may have it at once
+            self.roster.retire(session, "user-agent", now)
+        elif reaction.retire:
             reason = "proxy" if verdict.kind is Kind.PROXY_ERROR else "blocked"
-            if verdict.about is About.USER_AGENT:
-                reason = "user-agent"  # the address is fine: the next identity may have it at once
             self.roster.retire(session, reason, now)
         elif reaction.rest > 0:
             self.roster.rest(session, reaction.rest, now)

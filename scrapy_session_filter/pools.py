@@ -4,38 +4,52 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections import OrderedDict
 from functools import partial
 from typing import TYPE_CHECKING
 
 from scrapy_session_filter import snapshot
+from scrapy_session_filter.exceptions import StoreError
+from scrapy_session_filter.holdings import Holdings, take_share
 from scrapy_session_filter.policies import PolicyContext
 from scrapy_session_filter.pool import SessionPool
 from scrapy_session_filter.proxies import EndpointHealth, SiteProxies
 from scrapy_session_filter.stores.base import Batch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator
     from random import Random
 
+    from scrapy_session_filter.holdings import Share
     from scrapy_session_filter.identities import IdentitySource
+    from scrapy_session_filter.inits import SiteInits
+    from scrapy_session_filter.outbox import Outbox
     from scrapy_session_filter.policies import Policy
     from scrapy_session_filter.proxies import ProxySource
     from scrapy_session_filter.roster import Limits, Watcher
     from scrapy_session_filter.session import Session
-    from scrapy_session_filter.stores.base import SessionStore
-    from scrapy_session_filter.stores.thread import StoreThread
+    from scrapy_session_filter.tenure import Tenure
 
 logger = logging.getLogger("scrapy_session_filter")
 
 
-class SitePools:
-    """Makes, loads, saves and unloads pools.
+LOAD_AGAIN = 1.0
+"""Seconds until a site is asked for again that could not be loaded."""
+AT_ONCE = 200
+"""Sessions that are restored before others have their turn: a few milliseconds' worth."""
+AWAY = 2.0
+"""Seconds until it is looked again whether a pinned session of another process is here."""
 
-    ``remember`` brings a session's cookies up to date before it is saved, ``forget`` drops what is
-    held for a session that is unloaded. At most ``max_sites`` pools
-    are held; the longest unused one without requests makes room.
+
+class SitePools:
+    """Makes, loads, saves and unloads pools, and moves exits to and from other processes.
+
+    ``remember`` brings a session's cookies up to date before it is saved. At most ``max_sites`` pools
+    are held; the longest unused one without requests makes room. ``holdings`` are the pools' parts in
+    a shared store; ``unreadable_since`` is when a site could not be loaded and none was since, and
+    infinity else.
     """
 
     def __init__(
@@ -51,12 +65,18 @@ class SitePools:
         rng: Random,
         clock: Callable[[], float],
         watcher: Watcher,
-        store: SessionStore,
-        thread: StoreThread,
+        outbox: Outbox,
+        tenure: Tenure,
         remember: Callable[[Session], None],
+        inits: Callable[[SessionPool], SiteInits] | None = None,
     ) -> None:
         self.endpoint_health = EndpointHealth()
         self.restored = snapshot.Restored()
+        self.holdings: dict[str, Holdings] = {}
+        self.unreadable_since = math.inf
+        self._lost_early: dict[str, set[str]] = {}  # while the site was being loaded
+        self._load_at: dict[str, float] = {}  # when to try again what could not be loaded
+        self._asked = -math.inf
         self._policy = policy
         self._context = context
         self._source = source
@@ -67,9 +87,12 @@ class SitePools:
         self._rng = rng
         self._clock = clock
         self._watcher = watcher
-        self._store = store
-        self._thread = thread
+        self._store = outbox.store
+        self._thread = outbox.thread
+        self._outbox = outbox
+        self._tenure = tenure
         self._remember = remember
+        self._inits = inits
         self._pools: OrderedDict[str, SessionPool] = OrderedDict()  # the longest unused first
         self._loading: dict[str, asyncio.Task[SessionPool]] = {}
         self._batches = 0
@@ -98,25 +121,57 @@ class SitePools:
         return await asyncio.shield(task)
 
     async def _load(self, site: str) -> SessionPool:
+        self._asked = now = self._clock()
         offered = [e.key for e in self._source.endpoints() if not e.per_session]
-        call = self._thread.submit(
-            lambda: (self._store.claim(site, offered), self._store.site_state(site))
-        )
-        claim, state = await asyncio.wrap_future(call)
+        try:
+            call = self._thread.submit(partial(take_share, self._store, site, offered))
+            share = await asyncio.wrap_future(call)
+            if share.error is not None:
+                self._outbox.release(site, share.exits)
+                raise share.error
+        except StoreError:
+            self.unreadable_since = min(self.unreadable_since, now)
+            self._load_at[site] = self._clock() + LOAD_AGAIN
+            raise
+        self.unreadable_since = math.inf
+        self._load_at.pop(site, None)
+        share.rows.sort(key=snapshot.birth)
+        endpoints = self._source.endpoints()
         pool = self._make(site)
         now = self._clock()
-        restored = snapshot.restore(pool, claim.rows, state, now=now, wall_offset=time.time() - now)
-        if claim.rows:
+        offset = time.time() - now
+        snapshot.restore_site(pool, share.state, now=now, wall_offset=offset)
+        restored = snapshot.Restored()
+        for start in range(0, len(share.rows), AT_ONCE):
+            rows = share.rows[start : start + AT_ONCE]
+            restored.add(snapshot.restore_sessions(pool, rows, now=now, wall_offset=offset))
+            await asyncio.sleep(0)
+        if self._source.endpoints() is not endpoints:  # they changed meanwhile
+            pool.update_proxies(self._source.endpoints())
+        if share.rows:
             logger.info("%s: %s", site, restored)
         self.restored.add(restored)
         self._pools[site] = pool
+        if self._store.shared:
+            self.holdings[site] = holdings = Holdings(pool, self._rng)
+            self._release(pool, holdings.admit(share, now))
+            holdings.lose(self._lost_early.pop(site, set()))
         self._make_room()
         return pool
+
+    def load_wait(self, site: str) -> float:
+        """Return for how many seconds not to ask for a site that could not be loaded."""
+        return max(0.0, self._load_at.get(site, 0.0) - self._clock()) if self._load_at else 0.0
 
     def _make(self, site: str) -> SessionPool:
         proxies = None
         if not self._source.direct:
-            proxies = SiteProxies(self._source.endpoints(), self.endpoint_health, self._rng)
+            proxies = SiteProxies(
+                self._source.endpoints(),
+                self.endpoint_health,
+                self._rng,
+                shared=self._store.shared,
+            )
         context = PolicyContext(
             self._rng,
             gateway=proxies is None or not proxies.is_list,
@@ -134,27 +189,41 @@ class SitePools:
             rng=self._rng,
             watcher=self._watcher,
             dry_run=self._dry_run,
+            inits=self._inits,
+            tenure=self._tenure,
         )
 
     def _make_room(self) -> None:
+        if self._outbox.failing:
+            return
         for site, pool in list(self._pools.items()):
             if len(self._pools) <= self._max_sites:
                 return
             if pool.in_flight or pool.waiting:
                 continue
-            batch = self._batch([pool])
-            exits = {session.exit for session in pool.sessions.values()}
+            holdings = self.holdings.pop(site, None)
+            exits = {s.exit for s in pool.sessions.values()} if holdings is None else holdings.exits
+            self._release(pool, exits)
             for session in pool.sessions.values():
                 self._watcher.gone(session)  # what it holds comes back with it from the store
-            if batch:
-                self._thread.submit(partial(self._store.apply, batch))
-            self._thread.submit(partial(self._store.release, site, exits))
             del self._pools[site]
+
+    def _release(self, pool: SessionPool, exits: Iterable[str]) -> None:
+        """Give exits back, after all that was learnt on them is written."""
+        exits = list(exits)
+        if exits:
+            self._outbox.write(self._batch([pool]))
+            self._outbox.release(pool.site, exits)
+            self._outbox.send()
 
     def update_proxies(self) -> None:
         """Hand the source's current proxies to all pools."""
         for pool in self:
+            claimed = set() if pool.proxies is None else set(pool.proxies.claimed)
             pool.update_proxies(self._source.endpoints())
+            if pool.site in self.holdings and pool.proxies is not None:
+                self.holdings[pool.site].list_changed = True
+                self._release(pool, claimed.difference(pool.proxies.claimed))
 
     def load_endpoint_health(self) -> None:
         """Take back the saved health of the proxies; called once, while the store is opened."""
@@ -182,6 +251,90 @@ class SitePools:
             batch.endpoints[key] = self.endpoint_health.dump(key, offset)
         self.endpoint_health.changed.clear()
         return batch
+
+    def save_all(self) -> None:
+        """Let `changes` return everything: the store has lost its contents."""
+        for pool in self:
+            pool.roster.changed.update(pool.sessions.values())
+            if pool.proxies is not None:
+                pool.proxies.touch()
+        self.endpoint_health.touch()
+
+    # -- shared with other processes ---------------------------------------------------------------
+
+    @property
+    def sites(self) -> set[str]:
+        """The sites of all pools."""
+        return set(self._pools)
+
+    @property
+    def asked(self) -> float:
+        """When a session was last asked for, on any site."""
+        return max((pool.ledger.asked for pool in self), default=self._asked)
+
+    def held(self) -> dict[str, set[str]]:
+        """Return all exits that are used or may be used, by site."""
+        return {site: holdings.exits for site, holdings in self.holdings.items()}
+
+    def wishes(self, now: float, *, renewing: bool) -> dict[str, list[str]]:
+        """Return the sites that want more exits, each with the proxies to offer."""
+        found = ((s, h.wishes(now, renewing=renewing)) for s, h in self.holdings.items())
+        return {site: offered for site, offered in found if offered is not None}
+
+    def gain(self, site: str, share: Share) -> int:
+        """Take in exits that were claimed for a pool; returns how many."""
+        holdings, pool = self.holdings.get(site), self._pools.get(site)
+        if share.error is not None or holdings is None or pool is None:
+            self._outbox.release(site, share.exits)
+            return 0
+        now = self._clock()
+        restored, useless = holdings.gain(share, now, time.time() - now)
+        self.restored.add(restored)
+        self._release(pool, useless)
+        return len(share.exits) - len(useless)
+
+    def give_back(self, site: str, number: int) -> int:
+        """Give up to so many exits of a site back; returns how many: those not in use."""
+        holdings, pool = self.holdings.get(site), self._pools.get(site)
+        if holdings is None or pool is None or self._outbox.failing:
+            return 0
+        exits = holdings.surrender(number, self._clock())
+        self._release(pool, exits)
+        holdings.lose(exits)
+        return len(exits)
+
+    def lose(self, site: str, exits: Collection[str]) -> None:
+        """Use exits no more that are another process's now."""
+        holdings = self.holdings.get(site)
+        if holdings is not None:
+            holdings.lose(exits)
+        elif site in self._loading:
+            self._lost_early.setdefault(site, set()).update(exits)
+
+    def go_on(self) -> None:
+        """Let everybody who waited for the store ask again; sites are not to blame for that time."""
+        for pool in self:
+            pool.ledger.hungry_since = None
+            pool.look_again()
+
+    async def is_away(self, pool: SessionPool, session_id: str) -> bool:
+        """Return whether a session that is not here is alive in the store: another process has it.
+
+        True also where the store does not answer.
+        """
+        if not self._store.shared or session_id in pool.roster.removed:
+            return False
+        now = self._clock()
+        if pool.away.get(session_id, now) <= now:
+            has = self._thread.submit(partial(self._store.has, pool.site, session_id))
+            try:
+                if not await asyncio.wrap_future(has):
+                    pool.away.pop(session_id, None)
+                    return False
+            except StoreError:
+                pass
+            pool.away[session_id] = self._clock() + AWAY
+        return True
 
     def close(self) -> None:
         """Send everyone who waits for a session away, and let nobody wait any more."""

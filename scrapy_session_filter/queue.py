@@ -14,7 +14,7 @@ from scrapy.utils.misc import build_from_crawler, load_object
 
 from scrapy_session_filter.admission import goes_without
 from scrapy_session_filter.extension import extension_of
-from scrapy_session_filter.tracking import PIN, Track
+from scrapy_session_filter.tracking import PIN, Track, note_scheduled
 
 if TYPE_CHECKING:
     from scrapy import Request
@@ -67,7 +67,7 @@ class SessionAwarePriorityQueue:
         self._extension: SessionFilterExtension | None = None
         with suppress(NotConfigured):  # disabled: the folders of an earlier run are still read
             self._extension = extension_of(crawler, type(self).__name__)
-            self._extension.parks_pins = True
+            self._extension.has_queue = True
         self._wrapped = load_object(crawler.settings.get(WRAPPED, DEFAULT))
         self._downstream = downstream_queue_cls
         self._key = key
@@ -122,6 +122,7 @@ class SessionAwarePriorityQueue:
 
     def push(self, request: Request) -> None:
         """Queue a request under its site."""
+        note_scheduled(request)
         site = self._site_of(request)
         queue = self._queues.get(site)
         if queue is not None:
@@ -134,12 +135,12 @@ class SessionAwarePriorityQueue:
 
     def pop(self) -> Request | None:
         """Return the next request of a site that can take it, or None."""
-        site = self._next_site()
+        site, will_wait = self._next_site()
         if site is None:
             return None
         queue = self._queues[site]
-        if self._extension is not None:
-            self._extension.handed_out(*site.split("\n", 1))
+        if will_wait and self._extension is not None:
+            self._extension.handed_out(site.partition("\n")[0])
         self._turn += 1
         self._last[site] = self._turn
         request: Request | None = queue.pop()
@@ -149,8 +150,9 @@ class SessionAwarePriorityQueue:
                 self._drop_empty()
         return request
 
-    def _next_site(self) -> str | None:
-        best, best_rank = None, (math.inf, math.inf)
+    def _next_site(self) -> tuple[str | None, bool]:
+        """Return the site whose turn it is, and whether its request will have to wait."""
+        best, best_rank, will_wait = None, (math.inf, math.inf), False
         soonest = math.inf
         for site in self._queues:
             wait, in_flight = self._load_of(site)
@@ -159,18 +161,15 @@ class SessionAwarePriorityQueue:
                 continue
             rank = (in_flight, self._last.get(site, 0))
             if rank < best_rank:
-                best, best_rank = site, rank
+                best, best_rank, will_wait = site, rank, wait < 0
         if best is None and soonest < math.inf and self._extension is not None:
             self._extension.pulse.after(soonest)
-        return best
+        return best, will_wait
 
     def _load_of(self, site: str) -> tuple[float, int]:
-        """Return for how many seconds to pass a site over, and how many of its requests are out."""
         if self._extension is None or site == _FREE:
             return 0.0, 0
-        name, *pin = site.split("\n", 1)
-        pool = self._extension.pools.peek(name)
-        return self._extension.wait_of(name, *pin), 0 if pool is None else pool.in_flight
+        return self._extension.load_of(*site.split("\n", 1))
 
     def _drop_empty(self) -> None:
         for site, queue in self._empty.items():
@@ -183,7 +182,7 @@ class SessionAwarePriorityQueue:
 
     def peek(self) -> Request | None:
         """Return the request that `pop` would return now, where the wrapped queue can tell."""
-        site = self._next_site()
+        site, _ = self._next_site()
         if site is None:
             return None
         request: Request | None = self._queues[site].peek()

@@ -10,11 +10,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from scrapy.utils.project import data_path
 
 from scrapy_session_filter.components import (
+    read_browser_context,
     read_detectors,
     read_expect,
+    read_hook,
     read_policy,
     read_queue,
+    read_rules,
     read_store,
+    read_targets,
 )
 from scrapy_session_filter.exceptions import ConfigurationError
 from scrapy_session_filter.identities import identity_source
@@ -25,6 +29,7 @@ from scrapy_session_filter.reading import (
     choice,
     flag,
     markers,
+    priorities,
     seconds,
     statuses,
     whole,
@@ -32,7 +37,7 @@ from scrapy_session_filter.reading import (
 from scrapy_session_filter.roster import Limits
 from scrapy_session_filter.site_keys import site_key_function
 from scrapy_session_filter.stores import store_from_uri
-from scrapy_session_filter.surroundings import check_surroundings, wire_of
+from scrapy_session_filter.surroundings import check_impersonating, check_surroundings, wire_of
 from scrapy_session_filter.verdicts import Judge
 
 if TYPE_CHECKING:
@@ -49,7 +54,7 @@ if TYPE_CHECKING:
 
 PREFIX = "SESSION_FILTER_"
 
-DEFAULT_POLICY = "classic"
+DEFAULT_POLICY = "adaptive"
 """What SESSION_FILTER_POLICY is when it is not set."""
 
 STORE_FILE = "sessions.sqlite"
@@ -162,11 +167,38 @@ class SessionFilterSettings:
             {}, read_detectors, "dict of detectors to priorities, over the built-in; None is off"
         )
     )
+    rules: dict[str, Any] = field(
+        metadata=_about(
+            {},
+            read_rules,
+            "dict of rule names to rules of your own, or to None: a built-in one is off",
+        )
+    )
     expect: dict[str, Any] = field(
         metadata=_about(
             {},
             read_expect,
             "what good pages must hold: dict of URL patterns to dicts of css, bytes and min_size",
+        )
+    )
+    learn_normal: bool = field(
+        metadata=_about(
+            True,
+            flag,
+            "a small page that one session gets for every URL, while others get pages, is a block",
+        )
+    )
+    engines: dict[Any, float | None] = field(
+        metadata=_about(
+            {}, priorities, "dict of engine bindings to places, over the built-in; None is off"
+        )
+    )
+    browser_context: Any = field(
+        metadata=_about(
+            {},
+            read_browser_context,
+            "arguments of the sessions' Playwright contexts (locale, timezone_id, ...): a dict, or the"
+            " import path of a function(session) that returns one",
         )
     )
     retry_times: int = field(
@@ -213,6 +245,13 @@ class SessionFilterSettings:
             "'memory:', 'sqlite:PATH' (no path: in JOBDIR, else the project's data dir) or 'redis://...'",
         ),
     )
+    store_timeout: float = field(
+        metadata=_about(
+            300.0,
+            seconds(0, _YEARS),
+            "seconds that requests wait for a store that is gone; then the spider closes (0: never)",
+        )
+    )
     save_interval: float = field(
         metadata=_about(2.0, seconds(0.05, 3600), "seconds between two saves of what changed")
     )
@@ -222,6 +261,37 @@ class SessionFilterSettings:
             lambda _, value: identity_source(value),
             "where header sets come from: a name or import path; None: Scrapy's own headers",
             name="IDENTITY",
+        )
+    )
+    impersonate: tuple[str, ...] | None = field(
+        metadata=_about(
+            None,
+            read_targets,
+            "list of browsers ('chrome', 'firefox', 'safari184', ...) one of which each session"
+            " impersonates, through scrapy-impersonate",
+        )
+    )
+    init: Callable[..., Any] | None = field(
+        metadata=_about(
+            None,
+            read_hook(object(), object()),
+            "import path of an async function(session, fetch) that prepares a session before its first"
+            " use; a spider method session_filter_init comes first",
+        )
+    )
+    init_attempts: int = field(
+        metadata=_about(
+            20,
+            whole(0, _MANY),
+            "inits of a site that may fail in a row before the spider closes (0: no limit)",
+        )
+    )
+    logged_out: Callable[..., Any] | None = field(
+        metadata=_about(
+            None,
+            read_hook(object()),
+            "import path of a function(response): True where the session has to be prepared anew; a"
+            " spider method session_filter_logged_out comes first",
         )
     )
     dry_run: bool = field(
@@ -267,6 +337,8 @@ class SessionFilterSettings:
                 values["proxy"], values["proxies"], refresh=values["proxies_refresh"]
             )
             check_surroundings(settings, direct=source.direct)
+            if values["impersonate"]:
+                check_impersonating(settings)
             if not source.direct:
                 source.wire = wire_of(settings)
         values["enabled"] = enabled
@@ -305,7 +377,9 @@ class SessionFilterSettings:
             block_statuses=self.block_statuses,
             block_markers=self.block_markers,
             detectors=self.detectors,
+            rules=self.rules,
             expect=self.expect,
+            learn_normal=self.learn_normal,
         )
 
     def make_store(self) -> SessionStore:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from functools import lru_cache, wraps
 from typing import TYPE_CHECKING, Any
+from urllib.parse import SplitResult
 
 import tldextract
 from scrapy import Request
@@ -36,7 +37,8 @@ def host_key(request: Request) -> str:
 
 def domain_key(request: Request) -> str:
     """Return the registrable domain (``example.co.uk`` of ``www.example.co.uk``), else the host."""
-    return _registrable(host_key(request))
+    parts = urlparse_cached(request)
+    return _domain(parts.scheme, parts.netloc)
 
 
 def all_key(request: Request) -> str:  # noqa: ARG001 - of one form with the others
@@ -45,9 +47,17 @@ def all_key(request: Request) -> str:  # noqa: ARG001 - of one form with the oth
 
 
 @lru_cache(maxsize=10_000)
-def _registrable(host: str) -> str:
+def _domain(scheme: str, netloc: str) -> str:
+    host = SplitResult(scheme, netloc, "", "", "").hostname or scheme
     parts = _extract(host)
     return f"{parts.domain}.{parts.suffix}" if parts.domain and parts.suffix else host
+
+
+@lru_cache(maxsize=10_000)
+def is_public_suffix(host: str) -> bool:
+    """Return whether anybody may register names under a host: ``com``, ``co.uk``."""
+    parts = _extract(host)
+    return bool(parts.suffix) and not parts.domain
 
 
 _BUILT_IN = {"domain": domain_key, "host": host_key, "all": all_key}
@@ -62,7 +72,7 @@ def site_key_function(value: object) -> Callable[[Request], str]:
     """
     if isinstance(value, str) and value in _BUILT_IN:
         if value == "domain":
-            _registrable("example.com")  # reads the suffix list now, not amid the crawl
+            _domain("http", "example.com")  # reads the suffix list now, not amid the crawl
         return _BUILT_IN[value]
     expected = "'domain', 'host', 'all' or the import path of a function that takes a request"
     function: Any = (

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from enum import Enum
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from scrapy.http.request import NO_CALLBACK
@@ -37,14 +38,16 @@ class Arrival(Enum):
 class Track:
     """What we know of a page on its way through attempts, redirects and waits.
 
-    ``attempts`` counts what BLOCKED, THROTTLED and PROXY_ERROR have cost; ``avoid`` holds the ids of
-    sessions the page failed on. ``marks`` is what the engine binding needs to undo itself.
-    ``returned`` marks a copy of ours, ``scheduled`` one that went through the scheduler, ``inline`` a
-    request that does not. ``lifted`` is set while the user's ``dont_filter`` is false and the request
-    has ours; ``start`` says how the first request of a redirect chain can be made again,
-    ``restarted`` that it was; ``asked`` (wall clock) since when a pin waits; ``amended`` that a
-    callback reported the answer as a block; ``delivered`` that a block page was handed over, with
-    meta that lets it pass.
+    ``attempts`` counts what BLOCKED, THROTTLED and PROXY_ERROR have cost, ``countries`` those that were
+    about an exit's country; ``avoid`` holds the ids of sessions the page failed on. ``marks`` is what
+    the engine binding needs to undo itself. ``returned`` marks a copy of ours, ``scheduled`` one that
+    went through the scheduler, ``inline`` a request that does not. ``lifted`` is set while the user's
+    ``dont_filter`` is false and the request has ours; ``start`` says how the first request of a
+    redirect chain can be made again, ``restarted`` that it was; ``asked`` (wall clock) since when a pin
+    waits; ``amended`` that a callback reported the answer as a block; ``delivered`` that a block page
+    was handed over, with meta that lets it pass. ``init`` is the lease of the init that fetches the
+    request; ``renewed`` marks a page whose session was prepared anew for it, ``stays`` that it waits
+    for that one.
     """
 
     session: str | None = None
@@ -55,6 +58,7 @@ class Track:
     redirect_times: int = 0
     pinned: bool = False
     attempts: int = 0
+    countries: int = 0
     avoid: list[str] = field(default_factory=list)
     marks: dict[str, Any] | None = None
     returned: bool = False
@@ -66,6 +70,9 @@ class Track:
     asked: float | None = None
     amended: bool = False
     delivered: bool = False
+    init: str | None = None
+    renewed: bool = False
+    stays: bool = False
 
     @classmethod
     def of(cls, request: Request) -> Track | None:
@@ -81,12 +88,13 @@ class Track:
         """Write the track to the request, as plain values; what is as by default is left out."""
         request.meta[META_KEY] = {
             name: value
-            for name, default in _BLANK.items()
-            if (value := getattr(self, name)) != default
+            for (name, default), value in zip(_BLANK, _values(self), strict=True)
+            if value != default
         }
 
 
-_BLANK = asdict(Track())
+_BLANK = tuple(asdict(Track()).items())
+_values = attrgetter(*(name for name, _ in _BLANK))
 
 
 def lease_of(request: Request) -> str | None:
@@ -110,6 +118,13 @@ def arrival(request: Request, track: Track | None) -> Arrival:
     if request.meta.get("retry_times", 0) > track.retry_times:
         return Arrival.RETRY
     return Arrival.NEW
+
+
+def note_scheduled(request: Request) -> None:
+    """Note on a copy of ours that the scheduler has it: somebody will ask for it."""
+    saved = request.meta.get(META_KEY)
+    if saved is not None and saved.get("returned"):
+        request.meta[META_KEY] = {**saved, "scheduled": True}  # copies share what is in their meta
 
 
 def is_inline(request: Request) -> bool:

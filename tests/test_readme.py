@@ -25,7 +25,7 @@ from scrapy_session_filter.verdicts import expect
 from scrapy_session_filter.verdicts.statuses import by_status
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from loopback import World
 
@@ -227,7 +227,7 @@ def test_settings_examples(name: str) -> None:
         proxies = chosen.get("SESSION_FILTER_PROXIES")
         if proxies is not None:
             chosen["SESSION_FILTER_PROXIES"] = [proxy for proxy in proxies if proxy is not ...]
-        if name == "expect":
+        if name in ("expect", "rules"):
             chosen["SESSION_FILTER_PROXY"] = "http://192.0.2.1:80"
         settings = Settings(chosen)
         if name != "by-hand":
@@ -292,6 +292,22 @@ def test_spider_hook(world: World, crawl: Crawler) -> None:
     result = run(crawl, world, "spider-hook")
     assert [item["products"] for item in result.items] == [20]
     assert result.stats["session_filter/blocked/unnamed/spider"] == 2
+
+
+def test_init(world: World, crawl: Crawler) -> None:
+    """The example logs each session in before its pages."""
+    world.site.on("/login", {"like": "ok", "body": SIGN_IN, "headers": HTML}, times=1)
+    world.site.on("/entered", "ok")
+    result = run(crawl, world, "init", POLICY="until-blocked")
+    assert len(result.items) == 2
+    assert [visit.path for visit in world.site.visits][:2] == ["/login", "/entered"]
+    assert result.stats["session_filter/inits/ok"] == 1
+
+
+HTML = {"Content-Type": "text/html"}
+SIGN_IN = (
+    """<form action="/entered" method="post"><input name="user"><input name="password"></form>"""
+)
 
 
 def test_errback(world: World, crawl: Crawler) -> None:
@@ -369,6 +385,22 @@ def test_expect(world: World, crawl: Crawler) -> None:
     assert set(result.pages) == set(pages)
     assert result.stats["session_filter/blocked/unnamed/expected-missing"] == 2
     assert result.stats["session_filter/verdicts/BLOCKED"] == 2
+
+
+def test_rules(make_world: Callable[..., World], crawl: Crawler) -> None:
+    """Pages on which a rule of one's own holds are fetched again; a rule that is off finds none."""
+    world = make_world(8)
+    queue = {"like": "ok", "body": "<title>You are in the queue</title>"}
+    world.site.on("/product/1", queue, times=1)
+    world.site.on("/product/2", {"like": "ok", "body": "<p>Members  only</p>"}, times=1)
+    world.site.on("/product/3", {"like": "ok", "body": "<title>Blocked</title>"}, times=1)
+    pages = [world.url(f"/product/{number}") for number in (1, 2, 3)]
+    settings = ast.literal_eval(SETTINGS["rules"].partition(" = ")[2])
+    given = {"PROXY": world.gateway, "STORE": "memory:", "RULES": settings}
+    result = crawl(pages, {PREFIX + key: value for key, value in given.items()})
+    assert result.stats["session_filter/verdicts/THROTTLED"] == 1
+    assert result.stats["session_filter/blocked/unnamed/login-wall"] == 1
+    assert result.pages[pages[2]]["title"] == "Blocked"
 
 
 def test_login(world: World, crawl: Crawler) -> None:

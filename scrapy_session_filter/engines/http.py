@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from scrapy.downloadermiddlewares.useragent import UserAgentMiddleware
 from scrapy.http import Headers
@@ -19,9 +19,11 @@ if TYPE_CHECKING:
 
     from scrapy import Request
     from scrapy.crawler import Crawler
+    from typing_extensions import Self
 
     from scrapy_session_filter.proxies import ProxyEndpoint
     from scrapy_session_filter.session import Session
+    from scrapy_session_filter.settings import SessionFilterSettings
 
 _PROXY_AUTH = b"Proxy-Authorization"
 
@@ -55,6 +57,20 @@ class HttpBinding(EngineBinding):
     ``first_timeout`` (seconds, 0: none) bounds the download time of a session not yet proven.
     """
 
+    handlers: ClassVar[tuple[str, ...]] = (
+        "scrapy.core.downloader.handlers.http11.HTTP11DownloadHandler",
+        "scrapy.core.downloader.handlers.http2.H2DownloadHandler",  # for sessions without a proxy
+        "scrapy.core.downloader.handlers._base_http.BaseHttpDownloadHandler",
+    )
+
+    sends_headers: ClassVar[bool] = True
+    """Whether the session's headers go on the request; a browser brings its own."""
+
+    @classmethod
+    def from_crawler(cls, crawler: Crawler, settings: SessionFilterSettings) -> Self:
+        """Take the time-out from the settings."""
+        return cls(crawler, settings.first_timeout)
+
     def __init__(self, crawler: Crawler, first_timeout: float) -> None:
         self._crawler = crawler
         self._first_timeout = first_timeout
@@ -69,24 +85,23 @@ class HttpBinding(EngineBinding):
         and stays.
         """
         self.scrub(request)  # nothing of another session's, whoever put it there
-        endpoint = session.endpoint
-        request.meta["proxy"] = None if endpoint is None else _url(endpoint, session.id)
+        endpoint, meta = session.endpoint, request.meta
+        meta["proxy"] = None if endpoint is None else _url(endpoint, session.id)
         ours: dict[str, bytes] = {}
-        # An impersonated browser brings the headers that agree with its TLS handshake.
-        if not request.meta.get("impersonate"):
+        if self.sends_headers:
             headers = request.headers
             for key, value, default, name in self._prepared(session.headers):
-                # Both sides are normalised already; Headers would do it again at every access.
                 present = dict.get(headers, key)
                 if present is None or present == default:
                     dict.__setitem__(headers, key, [value])
                     ours[name] = value
         self._jars.attach(request, session)
         marks: dict[str, Any] = {"headers": ours, "proxy": endpoint.server if endpoint else None}
-        timeout = request.meta.get("download_timeout")
-        if self._first_timeout and not session.proven and (timeout or 1e9) > self._first_timeout:
-            marks["timeout"] = timeout
-            request.meta["download_timeout"] = self._first_timeout
+        if self._first_timeout and not session.proven:
+            timeout = meta.get("download_timeout")
+            if (timeout or 1e9) > self._first_timeout:
+                marks["timeout"] = timeout
+                meta["download_timeout"] = self._first_timeout
         return marks
 
     def carries(self, request: Request, session: Session) -> bool:
@@ -96,19 +111,19 @@ class HttpBinding(EngineBinding):
             return False
         if endpoint is None:
             return meta.get("proxy") is None and _PROXY_AUTH not in request.headers
+        if meta.get("proxy") != endpoint.server:
+            return False
         expected = _authorization(endpoint, session.id, self._auth_encoding)
-        return meta.get("proxy") == endpoint.server and request.headers.get(_PROXY_AUTH) == expected
+        return request.headers.get(_PROXY_AUTH) == expected
 
     def scrub(self, request: Request) -> None:
         """Remove the proxy's credentials, and the session's cookies where a jar will set them anew."""
-        request.headers.pop(_PROXY_AUTH, None)
-        request.meta.pop("_auth_proxy", None)
-        if (
-            self._jars.enabled
-            and not request.meta.get("dont_merge_cookies")
-            and JAR_KEY in request.meta
-        ):
-            request.headers.pop(b"Cookie", None)
+        headers, meta = request.headers, request.meta
+        # Names are normalised already; Headers would do it again at every access.
+        dict.pop(headers, _PROXY_AUTH, None)
+        meta.pop("_auth_proxy", None)
+        if JAR_KEY in meta and self._jars.enabled and not meta.get("dont_merge_cookies"):
+            dict.pop(headers, b"Cookie", None)
 
     def take_off(self, request: Request, marks: dict[str, Any]) -> None:
         """Remove all that `put_on` set; Scrapy's middlewares set their defaults again.
@@ -128,6 +143,14 @@ class HttpBinding(EngineBinding):
                 request.meta.pop("download_timeout", None)
             else:
                 request.meta["download_timeout"] = marks["timeout"]
+
+    def leave_own(self, request: Request, session: Session) -> None:
+        """Remove the session's headers and Scrapy's defaults; leave what the request brought."""
+        ours = [(key, value) for key, value, _, _ in self._prepared(session.headers)]
+        defaults = [(key, values[-1]) for key, values in self._defaults.items() if values]
+        for key, value in (*ours, *defaults):
+            if request.headers.get(key) == value:
+                request.headers.pop(key)
 
     def remember(self, session: Session) -> None:
         """Save the session's cookies."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from scrapy_session_filter.proxies.allocation import EndpointHealth, SiteProxies
+from scrapy_session_filter.proxies.allocation import SiteProxies
 from scrapy_session_filter.proxies.choosing import proxy_source
 from scrapy_session_filter.proxies.endpoint import ProxyEndpoint, mask
+from scrapy_session_filter.proxies.endpoint_health import EndpointHealth
 from scrapy_session_filter.proxies.parsing import Wire, parse_proxy
 from scrapy_session_filter.proxies.reloading import CallableSource, FileSource
 from scrapy_session_filter.proxies.sources import (

@@ -1,7 +1,6 @@
-"""Which proxy a new session gets, and which proxies rest.
+"""Which proxy a new session gets on one site: each is taken by a session, rests, or is free.
 
-Two facts are kept apart: the health of a proxy as such, the same on every site (`EndpointHealth`), and
-its standing on one site (`SiteProxies`): taken by a session, resting after a block, or free.
+The health of a proxy as such, the same on every site, is kept apart (`EndpointHealth`).
 """
 
 from __future__ import annotations
@@ -9,97 +8,26 @@ from __future__ import annotations
 import heapq
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from itertools import count
+from typing import TYPE_CHECKING
 
+from scrapy_session_filter.proxies.endpoint_health import LONGEST_REST, is_time
 from scrapy_session_filter.sampling import SampleSet
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
     from random import Random
-    from typing import TypeGuard
 
     from scrapy_session_filter.proxies.endpoint import ProxyEndpoint
+    from scrapy_session_filter.proxies.endpoint_health import EndpointHealth
 
 FIRST_REST = 60.0
 """Seconds a proxy rests on a site after a block there; doubled each time up to `LONGEST_REST`.
 
 scrapy-rotating-proxies starts at 300 s; one minute is a whole window of the rate limits in common use.
 """
-LONGEST_REST = 3600.0
-FIRST_FAULT_REST = 10.0
-"""Seconds an endpoint rests everywhere after a fault of its own; doubled each time."""
-PROVEN_STREAK = 3
-"""Faults in a row that rest an endpoint which has worked before: single time-outs are ordinary."""
-GATEWAY_STREAK = 8
-"""The same for a gateway, where each session is another exit and one dead exit proves nothing."""
 
-
-@dataclass(slots=True)
-class Fault:
-    """How an endpoint fares: faults in a row, rests so far, when the present one ends."""
-
-    streak: int = 0
-    rests: int = 0
-    wake: float = -math.inf
-
-
-class EndpointHealth:
-    """The health of all endpoints on every site; remembers only those that ever failed."""
-
-    def __init__(self) -> None:
-        self._faults: dict[str, Fault] = {}
-        self._proven: set[str] = set()
-        self.changed: set[str] = set()
-
-    def wake(self, endpoint: ProxyEndpoint) -> float:
-        """Return when the endpoint may be used again; in the past if it may now."""
-        fault = self._faults.get(endpoint.key)
-        return -math.inf if fault is None else fault.wake
-
-    def worked(self, endpoint: ProxyEndpoint) -> None:
-        """Note that the endpoint carried a request to its site."""
-        self._proven.add(endpoint.key)
-        if self._faults.pop(endpoint.key, None) is not None:
-            self.changed.add(endpoint.key)
-
-    def failed(self, endpoint: ProxyEndpoint, now: float) -> bool:
-        """Note a fault of the endpoint's own; return whether it rests now."""
-        fault = self._faults.setdefault(endpoint.key, Fault())
-        if now < fault.wake:
-            return True  # sent before the rest began: the same burst
-        fault.streak += 1
-        if endpoint.per_session:
-            needed = GATEWAY_STREAK
-        else:
-            needed = PROVEN_STREAK if endpoint.key in self._proven else 1
-        if fault.streak < needed:
-            return False
-        fault.wake = now + min(FIRST_FAULT_REST * 2.0 ** min(fault.rests, 20), LONGEST_REST)
-        fault.rests += 1
-        self.changed.add(endpoint.key)
-        return True
-
-    def dump(self, key: str, wall_offset: float) -> dict[str, Any]:
-        """Return an endpoint's state as plain JSON; empty when there is nothing to remember."""
-        fault = self._faults.get(key)
-        if fault is None:
-            return {}
-        return {"streak": fault.streak, "rests": fault.rests, "wake": fault.wake + wall_offset}
-
-    def load(self, key: str, state: dict[str, Any], *, now: float, wall_offset: float) -> None:
-        """Take back a saved state; one that makes no sense is ignored."""
-        streak, rests, wake = (state.get(name) for name in ("streak", "rests", "wake"))
-        if type(streak) is not int or type(rests) is not int or not _is_time(wake):
-            return
-        if streak < 0 or rests < 0:
-            return
-        self._faults[key] = Fault(
-            streak, min(rests, 64), min(float(wake) - wall_offset, now + LONGEST_REST)
-        )
-
-    def resting(self, now: float) -> int:
-        """Return how many endpoints rest."""
-        return sum(fault.wake > now for fault in self._faults.values())
+_LOOKS = 100  # proxies whose country is looked at for one that is not refused
 
 
 @dataclass(slots=True)
@@ -113,15 +41,22 @@ class SiteRest:
 class SiteProxies:
     """The proxies of one site: at most one unretired session on each proxy of a list.
 
-    Endpoints that hold ``{session}`` are gateways: they are never used up.
+    Endpoints that hold ``{session}`` are gateways: they are never used up. With ``shared`` other
+    processes use the list, too: only proxies that this one has claimed (`admit`) are taken.
     """
 
     def __init__(
-        self, endpoints: Iterable[ProxyEndpoint], health: EndpointHealth, rng: Random
+        self,
+        endpoints: Iterable[ProxyEndpoint],
+        health: EndpointHealth,
+        rng: Random,
+        *,
+        shared: bool = False,
     ) -> None:
         self._health = health
         self._rng = rng
         self._known: dict[str, ProxyEndpoint] = {}
+        self._listed = 0
         self._gateways: list[ProxyEndpoint] = []
         self._free: SampleSet[ProxyEndpoint] = SampleSet()
         self._groups: dict[str, SampleSet[ProxyEndpoint]] | None = None
@@ -129,7 +64,9 @@ class SiteProxies:
         self._taken: set[str] = set()
         self._rests: dict[str, SiteRest] = {}
         self._waking: list[tuple[float, str]] = []
-        self.changed = False
+        self._claimed: set[str] | None = set() if shared else None
+        self._changed: set[str] = set()
+        self._refused: set[str] = set()  # countries that the site is kept from
         self.update(endpoints)
 
     @property
@@ -143,6 +80,8 @@ class SiteProxies:
         gone = self._known.keys() - fresh.keys()
         for key in gone:
             self._unfree(self._known[key])
+        if self._claimed is not None:
+            self._claimed -= gone
         for key, endpoint in fresh.items():
             old = self._known.get(key)
             if old is endpoint or endpoint.per_session:
@@ -155,21 +94,69 @@ class SiteProxies:
             elif key not in self._taken:
                 self._make_free(endpoint)
         self._known = fresh
+        self._listed = sum(not endpoint.per_session for endpoint in fresh.values())
         self._gateways = [endpoint for endpoint in fresh.values() if endpoint.per_session]
         return gone
+
+    @property
+    def claimed(self) -> Collection[str]:
+        """The proxies of the list that this process has claimed; empty where nobody else uses it."""
+        return self._claimed or ()
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether this process may use every proxy of the list."""
+        return self._claimed is None or len(self._claimed) >= self._listed
+
+    def unclaimed(self) -> list[str]:
+        """Return the proxies of the list that this process has not claimed and therefore leaves."""
+        if self._claimed is None:
+            return []
+        claimed = self._claimed
+        return [k for k, e in self._known.items() if k not in claimed and not e.per_session]
+
+    def unused(self) -> list[str]:
+        """Return the claimed proxies without a session, resting ones included."""
+        return [key for key in self.claimed if key not in self._taken]
+
+    def admit(self, keys: Iterable[str], now: float) -> None:
+        """Let proxies be taken, as far as they are in the list and do not rest."""
+        if self._claimed is None:
+            return
+        for key in keys:
+            endpoint = self._known.get(key)
+            if endpoint is None or endpoint.per_session or key in self._claimed:
+                continue
+            self._claimed.add(key)
+            rest = self._rests.get(key)
+            if rest is not None and rest.wake > now:
+                heapq.heappush(self._waking, (rest.wake, key))
+            elif key not in self._taken:
+                self._make_free(endpoint)
+
+    def withdraw(self, keys: Iterable[str]) -> None:
+        """Let proxies no longer be taken: they are another process's."""
+        if self._claimed is None:
+            return
+        for key in keys:
+            self._claimed.discard(key)
+            self._taken.discard(key)
+            if key in self._known:
+                self._unfree(self._known[key])
 
     def take(
         self, now: float, *, group: str | None = None, avoid: Collection[str] = ()
     ) -> ProxyEndpoint | None:
         """Take a proxy for a new session, of ``group`` if it can, or None if none is free now.
 
-        Proxies whose keys are in ``avoid`` are taken only where there is no other.
+        Proxies whose keys are in ``avoid``, and those of countries that the site refuses, are taken
+        only where there is no other.
         """
         self._wake_due(now)
         source = self._free
         if group is not None and self._groups:
             source = self._groups.get(group) or self._free
-        refuse = (lambda endpoint: endpoint.key in avoid) if avoid else None
+        refuse = self._refusal(avoid) if avoid or self._refused else None
         while len(source):
             endpoint = source.draw(self._rng, refuse) or source[0]
             wake = self._health.wake(endpoint)
@@ -183,16 +170,33 @@ class SiteProxies:
                 source = self._free
         return self._gateway(now)
 
+    def _refusal(self, avoid: Collection[str]) -> Callable[[ProxyEndpoint], bool]:
+        looks = count()
+        return lambda endpoint: (
+            endpoint.key in avoid
+            or (bool(self._refused) and next(looks) < _LOOKS and endpoint.country in self._refused)
+        )
+
     def _gateway(self, now: float) -> ProxyEndpoint | None:
         awake = [gateway for gateway in self._gateways if self._health.wake(gateway) <= now]
+        if self._refused:
+            awake = [gate for gate in awake if gate.country not in self._refused] or awake
         return self._rng.choice(awake) if awake else None
+
+    def refuse_country(self, endpoint: ProxyEndpoint) -> None:
+        """Note that the site is kept from the proxy's country, if that is known: others come first."""
+        if endpoint.country is not None:
+            self._refused.add(endpoint.country)
 
     def has_free(self, now: float) -> bool:
         """Return whether `take` may find a proxy now."""
         self._wake_due(now)
-        return bool(len(self._free)) or any(
-            self._health.wake(gateway) <= now for gateway in self._gateways
-        )
+        if len(self._free):
+            return True
+        for gateway in self._gateways:  # noqa: SIM110 - at every pick: any() costs three times this
+            if self._health.wake(gateway) <= now:
+                return True
+        return False
 
     def next_free(self) -> float:
         """Return when the next resting proxy wakes; infinity if none rests."""
@@ -224,14 +228,16 @@ class SiteProxies:
             rest.rests += 1
             rest.wake = now + seconds * self._rng.uniform(0.75, 1.25)
             heapq.heappush(self._waking, (rest.wake, key))
-            self.changed = True
+            self._changed.add(key)
         elif key in self._known:
             self._make_free(self._known[key])
 
     def worked(self, endpoint: ProxyEndpoint) -> None:
         """Note a success on this site: the next block rests the proxy for the first time again."""
+        if self._refused:
+            self._refused.discard(endpoint.country or "")
         if self._rests and self._rests.pop(endpoint.key, None) is not None:
-            self.changed = True
+            self._changed.add(endpoint.key)
 
     def rests(self, endpoint: ProxyEndpoint) -> int:
         """Return how often in a row blocks have made a proxy rest on this site."""
@@ -246,16 +252,26 @@ class SiteProxies:
                 self._join_group(endpoint)
         return self._group_names.members
 
-    def dump(self, wall_offset: float) -> dict[str, list[float]]:
-        """Return the rests on this site as plain JSON: key to [rests, wake]."""
-        return {key: [rest.rests, rest.wake + wall_offset] for key, rest in self._rests.items()}
+    def take_changes(self, wall_offset: float) -> dict[str, list[float] | None]:
+        """Return, as plain JSON, the rests that changed since the last call.
 
-    def load(self, state: object, *, now: float, wall_offset: float) -> None:
-        """Take back what `dump` returned; entries that make no sense are ignored."""
-        if not isinstance(state, dict):
-            return
-        for key, value in state.items():
-            if not (isinstance(value, list) and len(value) == 2 and all(map(_is_time, value))):
+        Key to [rests, wake]; None for a proxy that has worked again.
+        """
+        changes: dict[str, list[float] | None] = {}
+        for key in self._changed:
+            rest = self._rests.get(key)
+            changes[key] = None if rest is None else [rest.rests, rest.wake + wall_offset]
+        self._changed.clear()
+        return changes
+
+    def touch(self) -> None:
+        """Let `take_changes` return all rests: they are to be saved again."""
+        self._changed.update(self._rests)
+
+    def load(self, rests: Mapping[str, object], *, now: float, wall_offset: float) -> None:
+        """Take back what `take_changes` returned; entries that make no sense are ignored."""
+        for key, value in rests.items():
+            if not (isinstance(value, list) and len(value) == 2 and all(map(is_time, value))):
                 continue
             wake = min(float(value[1]) - wall_offset, now + LONGEST_REST * 1.25)
             self._rests[key] = SiteRest(max(0, min(int(value[0]), 64)), wake)
@@ -274,6 +290,8 @@ class SiteProxies:
             self._make_free(endpoint)
 
     def _make_free(self, endpoint: ProxyEndpoint) -> None:
+        if self._claimed is not None and endpoint.key not in self._claimed:
+            return
         self._free.add(endpoint)
         if self._groups is not None:
             self._join_group(endpoint)
@@ -292,7 +310,3 @@ class SiteProxies:
                 if not len(members):
                     del self._groups[endpoint.group]
                     self._group_names.discard(endpoint.group)
-
-
-def _is_time(value: object) -> TypeGuard[float]:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

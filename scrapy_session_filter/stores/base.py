@@ -39,11 +39,14 @@ class Claim:
 
     ``token`` fences it: changes made under a token that is no longer the newest for an exit are
     refused. ``exits`` are the newly claimed exits, ``rows`` the saved sessions that lie on them.
+    ``short`` is how many more this owner lacks of an equal part: those who hold more are told by
+    `SessionStore.wanted`, so asking again a little later helps.
     """
 
     token: int
     exits: set[str]
     rows: list[Row]
+    short: int = 0
 
 
 @dataclass(slots=True)
@@ -71,6 +74,9 @@ class SessionStore(ABC):
 
     #: Whether several processes may use it at once.
     shared: bool = False
+
+    #: How long a claim holds unless renewed.
+    claim_seconds: float = CLAIM_SECONDS
 
     #: Changes not written because the claim of their exit was lost, or their session retired.
     refused: int = 0
@@ -114,6 +120,18 @@ class SessionStore(ABC):
         Their sessions belong to another owner now: changes to them are no longer written.
         """
 
+    def held(self, site: str) -> set[str]:
+        """Return the exits of a site that this owner holds as far as it knows; asks nobody."""
+        return set()
+
+    def alone(self) -> bool:
+        """Return whether it is certain that there is no other owner, even if no call gets through."""
+        return False
+
+    def wanted(self) -> set[str]:
+        """Return the sites where another owner lacks exits, which `surplus` has the numbers of."""
+        return set()
+
     def surplus(self, site: str) -> int:
         """Return how many exits of a site to give back so that owners that came short get theirs.
 
@@ -149,6 +167,10 @@ class SessionStore(ABC):
     @abstractmethod
     def rows(self, site: str | None = None) -> Iterator[Row]:
         """Yield saved sessions, of one site or all, without claiming them (for people's eyes)."""
+
+    @abstractmethod
+    def has(self, site: str, session_id: str) -> bool:
+        """Return whether a session is saved, whoever claims its exit."""
 
     @abstractmethod
     def close(self) -> None:

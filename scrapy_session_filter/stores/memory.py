@@ -70,6 +70,14 @@ class MemoryStore(SessionStore):
         ]
         return Claim(self._token, granted, rows)
 
+    def held(self, site: str) -> set[str]:
+        """Return the exits that were claimed."""
+        return set(self._held.get(site, ()))
+
+    def alone(self) -> bool:
+        """Return True: nobody else can reach it."""
+        return True
+
     def renew(self) -> dict[str, set[str]]:
         """Lose nothing: there is no other owner."""
         self._check()
@@ -120,6 +128,11 @@ class MemoryStore(SessionStore):
         self._check()
         kept = [data for (where, _), (_, data) in self._sessions.items() if site in (None, where)]
         return (decode_own(data, MAX_ROW_BYTES) for data in kept)
+
+    def has(self, site: str, session_id: str) -> bool:
+        """Return whether a session is kept."""
+        self._check()
+        return (site, session_id) in self._sessions
 
     def close(self) -> None:
         """Release all claims."""

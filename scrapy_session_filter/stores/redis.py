@@ -12,7 +12,6 @@ from scrapy_session_filter.exceptions import StoreError, StoreVersionError
 from scrapy_session_filter.stores import mask_uri
 from scrapy_session_filter.stores import redis_scripts as scripts
 from scrapy_session_filter.stores.base import (
-    CLAIM_SECONDS,
     MAX_ROW_BYTES,
     MAX_SESSIONS,
     MAX_STATE_BYTES,
@@ -22,6 +21,7 @@ from scrapy_session_filter.stores.base import (
 )
 from scrapy_session_filter.stores.codec import no_collections
 from scrapy_session_filter.stores.redis_batch import APPLY, Part, parts
+from scrapy_session_filter.stores.redis_claims import RedisClaims
 from scrapy_session_filter.stores.redis_link import Link
 from scrapy_session_filter.stores.redis_read import decoded, intact, text
 
@@ -37,7 +37,6 @@ T = TypeVar("T")
 
 VERSION = 1
 _TAG = "{session-filter}"
-_GRANT = 2000  # exits per step, so that the server is never busy for long
 _PORTION = 200  # rows per reply
 
 
@@ -79,11 +78,7 @@ class RedisStore(SessionStore):
         self.lock = threading.RLock()
         self._me = ""
         self._epoch = ""
-        self._tokens: dict[str, dict[str, int]] = {}  # of all exits ever held, by site
-        self._held: dict[str, set[str]] = {}
-        self._lost: dict[str, set[str]] = {}  # not told of yet
-        self._look_for_losses = False
-        self._unclear: set[str] = set()  # sites whose last claim had no reply
+        self._claims = RedisClaims(self._run)
         #: By site and id, the exit of each session that is not an exit of its own.
         self._exits: dict[tuple[str, str], str] = {}
 
@@ -109,35 +104,42 @@ class RedisStore(SessionStore):
     @_step
     def claim(self, site: str, offered: Collection[str], most: int | None = None) -> Claim:
         """Claim a fair share of a site's free exits; junk on them is left out."""
-        token, granted, ids = self._grant(site, list(dict.fromkeys(offered)), most)
+        grant = self._claims.grant(site, offered, most)
         with no_collections():
-            rows = list(self._rows_of(site, ids, granted))
+            rows = list(self._rows_of(site, grant.ids, grant.exits))
         for row in rows:
             self._note_exit(row)
-        self._unclear.discard(site)
-        self._keep(site, granted)
-        return Claim(token, set(granted), rows)
+        self._claims.settle(site, grant)
+        return Claim(grant.token, set(grant.exits), rows, grant.short)
 
     @_step
     def renew(self) -> dict[str, set[str]]:
-        """Prolong all claims of this owner; returns, by site, exits that were lost meanwhile."""
-        if any(self._tokens.values()):
-            (maybe_lost,) = self._run(scripts.RENEW)
-            self._look_for_losses |= bool(maybe_lost)
-            self._find_losses()
-        lost, self._lost = self._lost, {}
-        return lost
+        """Prolong all claims of this owner; returns, by site, exits that were lost meanwhile.
+
+        The server is asked in any case: one that holds nothing learns that way whether it answers.
+        """
+        self._call("EXISTS", "meta")
+        return self._claims.renew()
+
+    def held(self, site: str) -> set[str]:
+        """Return the exits of a site that this owner holds as far as it knows."""
+        return set(self._claims.held.get(site, ()))
+
+    @_step
+    def wanted(self) -> set[str]:
+        """Return the sites where another owner lacks exits."""
+        return set(map(text, self._run(scripts.WANTED)))
 
     @_step
     def surplus(self, site: str) -> int:
         """Return how many exits of a site to give back so that owners that are short get theirs."""
-        return int(self._run(scripts.SURPLUS, site, len(self._held.get(site, ())))[0])
+        return int(self._run(scripts.SURPLUS, site, len(self._claims.held.get(site, ())))[0])
 
     @_step
     def release(self, site: str, exits: Collection[str]) -> None:
         """Give claims back at once."""
         self._run(scripts.RELEASE, site, *exits)
-        self._held.get(site, set()).difference_update(exits)
+        self._claims.drop(site, exits)
 
     @_step
     def site_state(self, site: str) -> dict[str, Any] | None:
@@ -168,13 +170,18 @@ class RedisStore(SessionStore):
         """
         for row in batch.sessions:
             self._note_exit(row)
-        for part in parts(batch, self._tokens, self._held, self._exits):
+        for part in parts(batch, self._claims.tokens, self._claims.held, self._exits):
             self._apply(part)
 
     @_step
     def sites(self) -> list[str]:
         """Return the keys of all sites with sessions or a learnt state."""
         return sorted(text(site) for site in self._call("SMEMBERS", "sites"))
+
+    @_step
+    def has(self, site: str, session_id: str) -> bool:
+        """Return whether a session is saved, whoever claims its exit."""
+        return bool(self._call("HEXISTS", f"s:{site}", session_id))
 
     def rows(self, site: str | None = None) -> Iterator[Row]:
         """Yield saved sessions, without claiming them."""
@@ -196,8 +203,8 @@ class RedisStore(SessionStore):
                 return
             self._open = False
             try:
-                if any(self._tokens.values()):
-                    self._link.run(scripts.LEAVE, _TAG, self._epoch, self._me, CLAIM_SECONDS)
+                if any(self._claims.tokens.values()):
+                    self._link.run(scripts.LEAVE, _TAG, self._epoch, self._me, self.claim_seconds)
             except StoreError as error:
                 logger.debug("Claims in %s are left to run out: %s", self._name, error)
             self._forget()
@@ -217,7 +224,7 @@ class RedisStore(SessionStore):
         return text(epoch)
 
     def _run(self, script: str, *values: str | bytes | float) -> list[Any]:
-        said = self._link.run(script, _TAG, self._epoch, self._me, CLAIM_SECONDS, *values)
+        said = self._link.run(script, _TAG, self._epoch, self._me, self.claim_seconds, *values)
         if said != [b"wiped"]:
             return said
         self._epoch = self._join()
@@ -236,61 +243,8 @@ class RedisStore(SessionStore):
         return self._link.call(command, f"{_TAG}:{key}", *values)
 
     def _forget(self) -> None:
-        self._tokens.clear()
-        self._held.clear()
-        self._lost.clear()
+        self._claims.forget_all()
         self._exits.clear()
-        self._unclear.clear()
-        self._look_for_losses = False
-
-    def _grant(
-        self, site: str, offered: list[str], most: int | None
-    ) -> tuple[int, dict[str, int], list[str]]:
-        """Claim in steps; returns the last token, the granted exits' tokens, and session ids."""
-        granted: dict[str, int] = {}
-        ids: list[str] = []
-        wanted = -1 if most is None else max(most, 0)
-        again = site in self._unclear
-        self._unclear.add(site)
-        while True:
-            barred = [*self._lost.get(site, ())]
-            if again:
-                barred += (*self._held.get(site, ()), *granted)
-            said = self._run(
-                scripts.CLAIM, site, wanted, _GRANT, int(again), len(barred), *barred, *offered
-            )
-            if said == [b"robbed"]:
-                self._look_for_losses = True
-                self._find_losses()
-                continue
-            if said == [b"more"]:
-                continue
-            token, exits, found, more = said
-            granted.update((text(exit_), int(token)) for exit_ in exits)
-            ids += map(text, found)
-            if not exits or not more:
-                return int(token), granted, ids
-            wanted = int(more)
-
-    def _keep(self, site: str, granted: dict[str, int]) -> None:
-        self._held.setdefault(site, set()).update(granted)
-        self._tokens.setdefault(site, {}).update(granted)
-
-    def _find_losses(self) -> None:
-        """Compare what this owner holds with what the server says, if there is reason to."""
-        if not self._look_for_losses:
-            return
-        self._run(scripts.RENEW)  # whatever is lost after this will be told of again
-        for site, held in self._held.items():
-            exits = sorted(held)
-            for start in range(0, len(exits), _GRANT):
-                some = exits[start : start + _GRANT]
-                tokens = (item for e in some for item in (e, self._tokens[site][e]))
-                lost = self._run(scripts.KEEP, site, *tokens)
-                if lost:
-                    self._lost.setdefault(site, set()).update(map(text, lost))
-            held.difference_update(self._lost.get(site, ()))
-        self._look_for_losses = False
 
     def _rows_of(self, site: str, ids: list[str], granted: dict[str, int]) -> Iterator[Row]:
         for start in range(0, len(ids), _PORTION):
@@ -317,10 +271,9 @@ class RedisStore(SessionStore):
             if full:
                 logger.warning("%d sessions are not saved: the store is full", full)
         for site, exit_ in taken:
-            self._keep(site, {exit_: token})
+            self._claims.keep(site, {exit_: token})
         for site, id_ in gone:
-            self._held.get(site, set()).discard(id_)
-            self._tokens.get(site, {}).pop(id_, None)
+            self._claims.forget(site, id_)
             self._exits.pop((site, id_), None)
 
 

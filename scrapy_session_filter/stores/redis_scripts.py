@@ -18,6 +18,7 @@ key              type        holds
 ``u:SITE``       set         owners with claims
 ``h:OWNER:SITE`` set         exits that an owner holds
 ``w:SITE``       hash        owner: how many exits it lacks, until when it wants them
+``wanted``       set         sites that have a ``w:SITE``
 ``gone:SITE``    sorted set  removed session ids, by time of removal
 ``t:SITE``       hash        learnt state, a JSON text for each of its keys
 ``endpoints``    hash        endpoint key: state
@@ -62,11 +63,24 @@ local function hold(site, exit, token)
   redis.call('SADD', P .. 'u:' .. site, me)
   redis.call('SREM', P .. 'f:' .. site, exit)
 end
-local function free_up(site, exit, token)
-  redis.call('HSET', P .. 'c:' .. site, exit, token .. ' ')
-  if redis.call('HEXISTS', P .. 'e:' .. site, exit) == 1 then
-    redis.call('SADD', P .. 'f:' .. site, exit)
+local function free_up(site, exits, former)
+  local claims, freed = redis.call('HMGET', P .. 'c:' .. site, unpack(exits)), {}
+  local written, saved = {}, {}
+  for i, claim in ipairs(claims) do
+    local token, owner = '', ''
+    if claim then token, owner = split(claim) end
+    if owner == former then
+      freed[#freed + 1] = exits[i]
+      written[#written + 1] = exits[i]
+      written[#written + 1] = token .. ' '
+    end
   end
+  if #freed == 0 then return end
+  redis.call('HSET', P .. 'c:' .. site, unpack(written))
+  for i, ids in ipairs(redis.call('HMGET', P .. 'e:' .. site, unpack(freed))) do
+    if ids then saved[#saved + 1] = freed[i] end
+  end
+  if #saved > 0 then redis.call('SADD', P .. 'f:' .. site, unpack(saved)) end
 end
 local function known(site)
   local count = redis.call('SCARD', P .. 'f:' .. site)
@@ -103,6 +117,7 @@ CLAIM = (
     PRELUDE
     + """
 local site, most, cap, again = ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7] == '1'
+local goes_on = ARGV[8] == '1'
 if redis.call('SISMEMBER', P .. 'robbed', me) == 1 then return {'robbed'} end
 stay()
 redis.call('ZREMRANGEBYSCORE', P .. 'owners', '-inf', now - 86400)
@@ -111,11 +126,8 @@ for _, owner in ipairs(redis.call('SMEMBERS', P .. 'u:' .. site)) do
   if owner ~= me and not live(owner) and budget > 0 then
     local gone = redis.call('SPOP', held_by(owner, site), budget)
     budget = budget - #gone
-    for _, exit in ipairs(gone) do
-      local claim = redis.call('HGET', claims, exit)
-      local token, holder = '', ''
-      if claim then token, holder = split(claim) end
-      if holder == owner then free_up(site, exit, token) end
+    for i = 1, #gone, 500 do
+      free_up(site, {unpack(gone, i, math.min(i + 499, #gone))}, owner)
     end
     if redis.call('ZSCORE', P .. 'owners', owner) then
       redis.call('SADD', P .. 'robbed', owner)
@@ -128,9 +140,9 @@ end
 if budget <= 0 then return {'more'} end
 local rivals = redis.call('ZCOUNT', P .. 'owners', '(' .. string.format('%.6f', now), '+inf') - 1
 local held = redis.call('SCARD', held_by(me, site))
-local last = 8 + tonumber(ARGV[8])
+local last = 9 + tonumber(ARGV[9])
 local barred, put_back = {}, {}
-for i = 9, last do
+for i = 10, last do
   barred[ARGV[i]] = true
   if redis.call('SREM', P .. 'f:' .. site, ARGV[i]) == 1 then put_back[#put_back + 1] = ARGV[i] end
 end
@@ -156,8 +168,10 @@ local count = math.min(share, cap)
 local goal = math.floor((known(site) + #others) / users(site))
 if most >= 0 then goal = math.min(goal, held + most) end
 local short = goal - held - share
-if short > 0 then
+if goes_on then short = 0
+elseif short > 0 then
   redis.call('HSET', P .. 'w:' .. site, me, short .. ' ' .. (now + tonumber(ARGV[3])))
+  redis.call('SADD', P .. 'wanted', site)
 else
   redis.call('HDEL', P .. 'w:' .. site, me)
 end
@@ -168,22 +182,33 @@ if count > 0 then
   granted = redis.call('SPOP', P .. 'f:' .. site, count)
   for i = 1, count - #granted do granted[#granted + 1] = others[i] end
 end
-for _, exit in ipairs(granted) do
-  hold(site, exit, token)
-  local found = redis.call('HGET', P .. 'e:' .. site, exit)
-  if found then
-    for id in string.gmatch(found, '[^%z]+') do ids[#ids + 1] = id end
+for i = 1, #granted, 500 do  -- nobody else claims any of these; unpack bears no more at once
+  local some, written = {}, {}
+  for j = i, math.min(i + 499, #granted) do
+    some[#some + 1] = granted[j]
+    written[#written + 1] = granted[j]
+    written[#written + 1] = token .. ' ' .. me
+  end
+  redis.call('HSET', claims, unpack(written))
+  redis.call('SADD', held_by(me, site), unpack(some))
+  for _, found in ipairs(redis.call('HMGET', P .. 'e:' .. site, unpack(some))) do
+    if found then
+      for id in string.gmatch(found, '[^%z]+') do ids[#ids + 1] = id end
+    end
   end
 end
+if #granted > 0 then redis.call('SADD', P .. 'u:' .. site, me) end
 for _, exit in ipairs(put_back) do redis.call('SADD', P .. 'f:' .. site, exit) end
-return {token, granted, ids, share - count}
+return {token, granted, ids, share - count, math.max(0, short)}
 """
 )
-"""(epoch, owner, seconds, site, most or -1, cap, again, number barred, barred..., offered...) ->
-token, exits granted, ids of the sessions on them, how many more may be granted; or ``more``: there
-are dead owners' claims left to clear; or ``robbed``: find out about losses first.
+"""(epoch, owner, seconds, site, most or -1, cap, again, goes on, number barred, barred..., offered...)
+-> token, exits granted, ids of the sessions on them, how many more may be granted now, how many lack
+of an equal part; or ``more``: there are dead owners' claims left to clear; or ``robbed``: find out
+about losses first.
 
 ``again``: grant also what this owner claims already (the reply of an earlier call was lost).
+``goes on``: the rest of a share that was too large for one step.
 """
 
 RENEW = (
@@ -200,15 +225,10 @@ RELEASE = (
     PRELUDE
     + """
 local site = ARGV[4]
-for i = 5, #ARGV do
-  local claim = redis.call('HGET', P .. 'c:' .. site, ARGV[i])
-  if claim then
-    local token, owner = split(claim)
-    if owner == me then
-      redis.call('SREM', held_by(me, site), ARGV[i])
-      free_up(site, ARGV[i], token)
-    end
-  end
+for i = 5, #ARGV, 500 do
+  local some = {unpack(ARGV, i, math.min(i + 499, #ARGV))}
+  redis.call('SREM', held_by(me, site), unpack(some))
+  free_up(site, some, me)
 end
 if redis.call('SCARD', held_by(me, site)) == 0 then redis.call('SREM', P .. 'u:' .. site, me) end
 redis.call('HDEL', P .. 'w:' .. site, me)
@@ -245,6 +265,27 @@ return {1}
 """
 )
 """(epoch, owner): whoever is not among the owners claims nothing."""
+
+WANTED = (
+    PRELUDE
+    + """
+local sites = {}
+for _, site in ipairs(redis.call('SMEMBERS', P .. 'wanted')) do
+  local others = 0
+  local wants = redis.call('HGETALL', P .. 'w:' .. site)
+  for i = 1, #wants, 2 do
+    local until_ = tonumber(string.match(wants[i + 1], ' (.*)$'))
+    if until_ <= now then redis.call('HDEL', P .. 'w:' .. site, wants[i])
+    elseif wants[i] ~= me and live(wants[i]) then others = others + 1 end
+  end
+  if others > 0 then sites[#sites + 1] = site
+  elseif redis.call('EXISTS', P .. 'w:' .. site) == 0 then redis.call('SREM', P .. 'wanted', site)
+  end
+end
+return sites
+"""
+)
+"""(epoch, owner, seconds) -> sites where others lack exits."""
 
 SURPLUS = (
     PRELUDE

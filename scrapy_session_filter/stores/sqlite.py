@@ -93,7 +93,7 @@ class SQLiteStore(SessionStore):
             raise StoreError(msg)
         self._file = sqlite_file.locate(self._path)
         self._owners = Owners(self._file)
-        self._claims = Claims(self._owners, self._clock)
+        self._claims = Claims(self._owners, self._clock, self.claim_seconds)
         try:
             with self._owners.opening(_OPENING_SECONDS):
                 others = self._owners.others()
@@ -117,11 +117,11 @@ class SQLiteStore(SessionStore):
         with self._transaction() as db:
             saved = db.execute("SELECT exit FROM sessions WHERE site = ? ORDER BY n", (site,))
             candidates = [*(exit_ for (exit_,) in saved), *offered]
-            token, granted = self._claims.grant(db, site, candidates, most)
+            token, granted, short = self._claims.grant(db, site, candidates, most)
         with no_collections():
             rows = list(self._granted_rows(token)) if granted else []
         self._claims.keep(site, granted, token)  # not before the rows are there: else none holds it
-        return Claim(token, granted, rows)
+        return Claim(token, granted, rows, short)
 
     def renew(self) -> dict[str, set[str]]:
         """Prolong all claims of this owner; returns, by site, exits that were lost meanwhile."""
@@ -130,6 +130,22 @@ class SQLiteStore(SessionStore):
         for site, exits in lost.items():
             self._claims.drop(site, exits)
         return lost
+
+    def held(self, site: str) -> set[str]:
+        """Return the exits of a site that this owner holds as far as it knows."""
+        return self._claims.held(site)
+
+    def alone(self) -> bool:
+        """Return whether no other process has the file open; needs the directory only."""
+        try:
+            return not self._owners.others()
+        except OSError:
+            return False
+
+    def wanted(self) -> set[str]:
+        """Return the sites where another owner lacks exits."""
+        with self._reading() as db:
+            return self._claims.wanted(db)
 
     def surplus(self, site: str) -> int:
         """Return how many exits of a site to give back so that owners that are short get theirs."""
@@ -167,6 +183,12 @@ class SQLiteStore(SessionStore):
         query = "SELECT site FROM sessions UNION SELECT key FROM states WHERE kind = 'site'"
         with self._reading() as db:
             return sorted(site for (site,) in db.execute(query))
+
+    def has(self, site: str, session_id: str) -> bool:
+        """Return whether a session is saved, whoever claims its exit."""
+        query = "SELECT 1 FROM sessions WHERE site = ? AND id = ?"
+        with self._reading() as db:
+            return db.execute(query, (site, session_id)).fetchone() is not None
 
     def rows(self, site: str | None = None) -> Iterator[Row]:
         """Yield saved sessions, without claiming them."""

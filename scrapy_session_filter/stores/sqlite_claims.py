@@ -10,8 +10,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from scrapy_session_filter.stores.base import CLAIM_SECONDS
-
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Collection, Iterable
@@ -24,10 +22,11 @@ class Claims:
     granted counts after `keep`, once that is committed.
     """  # noqa: D205 - one sentence says it
 
-    def __init__(self, owners: Owners, clock: Callable[[], float]) -> None:
+    def __init__(self, owners: Owners, clock: Callable[[], float], seconds: float) -> None:
         self._owners = owners
         self._me = owners.id
         self._clock = clock
+        self._seconds = seconds
         #: By site, the token under which each exit was last granted; kept when the claim is gone.
         self._tokens: dict[str, dict[str, int]] = {}
         #: By site, the exits whose loss was not told of: held, as far as this owner knows.
@@ -39,9 +38,11 @@ class Claims:
         site: str,
         candidates: Iterable[str],
         most: int | None,
-    ) -> tuple[int, set[str]]:
-        """Claim a fair share of the free ones among candidates, the first of them."""
-        self._stay(db)
+    ) -> tuple[int, set[str], int]:
+        """Claim a fair share of the free ones among candidates, the first of them.
+
+        Returns the token, what was granted, and how many exits are still lacking of an equal part.
+        """
         rivals = self._rivals(db)
         self._bury(db, rivals)
         live = self._unexpired(rivals)
@@ -56,14 +57,16 @@ class Claims:
         known = len(claimed) + sum(exit_ not in claimed for exit_ in all_)
         equal = known // self._users(db, site, live)
         goal = equal if most is None else min(equal, len(held) + most)
-        self._note_want(db, site, goal - len(held) - len(granted))
-        if not granted:
-            return _last_token(db), set()
+        short = max(0, goal - len(held) - len(granted))
+        self._note_want(db, site, short)
+        if not granted:  # nothing was written unless this owner is short: asking often is cheap
+            return _last_token(db), set(), short
+        self._stay(db)
         for robbed in {claimed.get(exit_) for exit_ in granted}:
             db.execute("UPDATE owners SET robbed = 1 WHERE id = ?", (robbed,))
         token = _next_token(db)
         self._write(db, site, granted, token)
-        return token, set(granted)
+        return token, set(granted), short
 
     def renew(self, db: sqlite3.Connection) -> dict[str, set[str]]:
         """Prolong all claims; returns the lost ones, which are lost for good after `drop`."""
@@ -98,6 +101,18 @@ class Claims:
     def leave(self, db: sqlite3.Connection) -> None:
         """Give everything back."""
         _forget_owner(db, self._me)
+
+    def held(self, site: str) -> set[str]:
+        """Return the exits whose loss was not told of."""
+        return set(self._held.get(site, ()))
+
+    def wanted(self, db: sqlite3.Connection) -> set[str]:
+        """Return the sites where others are short."""
+        found = db.execute(
+            "SELECT DISTINCT site FROM wants WHERE owner != ? AND until > ?",
+            (self._me, self._clock()),
+        )
+        return {site for (site,) in found}
 
     def surplus(self, db: sqlite3.Connection, site: str) -> int:
         """Return how many exits this owner holds beyond an equal part, if others need them."""
@@ -191,7 +206,7 @@ class Claims:
         db.execute(
             "INSERT INTO owners VALUES(?, ?, 1)"
             " ON CONFLICT(id) DO UPDATE SET until = excluded.until",
-            (self._me, self._clock() + CLAIM_SECONDS),
+            (self._me, self._clock() + self._seconds),
         )
 
     def _rivals(self, db: sqlite3.Connection) -> dict[str, float]:
@@ -212,9 +227,10 @@ class Claims:
     def _note_want(self, db: sqlite3.Connection, site: str, short: int) -> None:
         """Leave word, for `surplus`, of how many exits this owner lacks of an equal part."""
         if short > 0:
+            self._stay(db)
             db.execute(
                 "INSERT OR REPLACE INTO wants VALUES(?, ?, ?, ?)",
-                (site, self._me, short, self._clock() + CLAIM_SECONDS),
+                (site, self._me, short, self._clock() + self._seconds),
             )
         else:
             db.execute("DELETE FROM wants WHERE site = ? AND owner = ?", (site, self._me))

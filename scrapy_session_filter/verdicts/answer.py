@@ -6,16 +6,17 @@ its first and last kilobytes. So an answer of any size costs about the same.
 
 from __future__ import annotations
 
-from contextlib import suppress
+from functools import lru_cache
 from html import unescape
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from urllib.parse import urlsplit
 
 from scrapy_session_filter.verdicts.decoding import DECODED_LIMIT, decoded
+from scrapy_session_filter.verdicts.headers import plain_headers
 from scrapy_session_filter.verdicts.visible import visible_text, without
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Mapping
 
 T = TypeVar("T")
 
@@ -29,8 +30,6 @@ EDGE = 4 * 1024  #: bytes seen at either end of a longer page with an ordinary s
 ORDINARY = frozenset((200, 404, 410))
 RICH = 24  #: links from which on a page is content: block pages have 1 (median) to 3 (90 %)
 THIN = 2048  #: characters of visible text below which a page may be nothing but a block
-_HEADER_LIMIT = 4096  # characters of one header value
-_HEADERS_LIMIT = 200  # values of one header: a site may set 50,000 cookies
 _URL_LIMIT = 2048
 _DATA_TYPES = ("application/json", "application/xml", "text/xml", "text/plain", "text/css")
 _TEXT_TYPES = (
@@ -111,9 +110,9 @@ class Answer:
         complete = True
         if body is None:
             body = _bytes(_attribute(response, "body"))
-            codings = headers.get("content-encoding")
-            if codings and body:
-                body = decoded(body, [c.strip() for c in ",".join(codings).lower().split(",")])
+            if body and "content-encoding" in headers:
+                codings = ",".join(headers["content-encoding"]).lower().split(",")
+                body = decoded(body, [coding.strip() for coding in codings])
                 complete = body is not None and len(body) < DECODED_LIMIT
         status = _attribute(response, "status")
         return cls(
@@ -132,15 +131,14 @@ class Answer:
 
     def header(self, name: str) -> str:
         """Return the first value of a header by its lower-case name, or an empty string."""
-        values = self.headers.get(name)
+        values = self.headers[name] if name in self.headers else ()  # noqa: SIM401 - get() is slow here
         return values[0] if values else ""
 
     @_once
     def cookies(self) -> dict[str, str]:
         """Return the cookies that the answer sets: name to value."""
-        pairs = (
-            line.partition(";")[0].partition("=") for line in self.headers.get("set-cookie", ())
-        )
+        lines = self.headers.get("set-cookie", ())
+        pairs = (line.partition(";")[0].partition("=") for line in lines)
         return {name.strip(): value.strip() for name, _, value in pairs}
 
     @property
@@ -163,12 +161,8 @@ class Answer:
         """Whether there is a body that markers can be looked for in."""
         if not self.body:
             return False
-        kind = self.header("content-type").lower()
-        if kind.startswith(_TEXT_TYPES) or "+xml" in kind or "+json" in kind:
-            return True
-        if kind and not kind.startswith(("application/octet-stream", "unknown", "*")):
-            return False
-        return b"\0" not in self.body[:512]
+        said = _says_text(self.header("content-type"))
+        return b"\0" not in self.body[:512] if said is None else said
 
     @_once
     def is_data(self) -> bool:
@@ -193,23 +187,19 @@ class Answer:
     @_once
     def is_rich(self) -> bool:
         """Whether the page has at least `RICH` links in the window that is looked at."""
-        body, at = self.body or b"", -1
-        for _ in range(RICH):
-            at = body.find(b"</a", at + 1, SHORT)
-            if at < 0:
-                return False
-        return True
+        window = (self.body or b"")[:SHORT]
+        return len(window.split(b"</a", RICH)) > RICH
 
     @_once
     def text(self) -> bytes:
         """Return the window in which markers are looked for, in lower case.
 
-        All of a short page; the head and tail of a longer one, without its styles; only the edges
-        of one that is long or full of links, has a title, and an ordinary status.
+        All of a short page; the head and tail of a longer one, without its styles. Only the edges of
+        a page that is not thin, has a title, and an ordinary status.
         """
         body = self.body or b""
-        if not self.is_short and self.status in ORDINARY and self.title:
-            body = body[:EDGE] + b"\n" + body[max(EDGE, len(body) - EDGE) :]
+        if self.status in ORDINARY and len(body) > 2 * EDGE and self.title and not self.is_thin:
+            body = body[:EDGE] + b"\n" + body[-EDGE:]
         elif len(body) > SHORT:
             body = without(body[:DEEP], b"<style", b"</style>")  # some hide behind 100 kB of it
             body = body[:HEAD] + b"\n" + body[max(HEAD, len(body) - TAIL) :]
@@ -240,7 +230,9 @@ class Answer:
 
         Entities are resolved, white space is single, apostrophes are straight.
         """
-        text = self.text[:THIN] if self.is_data else visible_text(self.text, THIN)
+        body = self.body or b""
+        page = body if len(body) <= SHORT else self.text
+        text = page[:THIN] if self.is_data else visible_text(page, THIN)
         prose = text.decode("utf-8", "replace")
         if "&" in prose:
             prose = unescape(prose)
@@ -257,30 +249,15 @@ class Answer:
         return self.is_short and len(self.prose) < THIN
 
 
-def plain_headers(headers: Any) -> dict[str, list[str]]:
-    """Return headers as lower-case names and lists of values, whatever they come as.
-
-    Takes Scrapy's Headers, a mapping of texts or bytes to one value or several, or nothing.
-    """
-    try:
-        # Headers.items() normalises every name again; the plain dict below it is ten times cheaper
-        if isinstance(headers, dict):
-            items: Iterable[Any] = dict.items(headers)
-            with suppress(AttributeError, TypeError):  # not as Scrapy keeps them: lists of bytes
-                return {
-                    name.decode("latin-1").lower(): [
-                        value.decode("latin-1")[:_HEADER_LIMIT] for value in values[:_HEADERS_LIMIT]
-                    ]
-                    for name, values in items
-                }
-        else:
-            items = headers.items()
-        return {
-            _text(name).lower(): [_text(value)[:_HEADER_LIMIT] for value in _several(values)]
-            for name, values in items
-        }
-    except Exception:  # noqa: BLE001 - a foreign object may raise anything; then it has no headers
-        return {}
+@lru_cache(maxsize=256)
+def _says_text(content_type: str) -> bool | None:
+    """Return whether a Content-Type is one of texts; None where it says nothing."""
+    kind = content_type.lower()
+    if kind.startswith(_TEXT_TYPES) or "+xml" in kind or "+json" in kind:
+        return True
+    if kind and not kind.startswith(("application/octet-stream", "unknown", "*")):
+        return False
+    return None
 
 
 def host_of(url: str) -> str:
@@ -292,12 +269,6 @@ def host_of(url: str) -> str:
 
 
 _BLANK = b" \t\r\n\f\v\xef\xbb\xbf"  # with the byte order mark of UTF-8
-
-
-def _several(values: Any) -> list[Any]:
-    if isinstance(values, (list, tuple)):
-        return list(values[:_HEADERS_LIMIT])
-    return [] if values is None else [values]
 
 
 def _text(value: Any) -> str:

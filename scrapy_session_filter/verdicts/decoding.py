@@ -59,6 +59,10 @@ def _brotli(data: bytes) -> bytes:
         library = import_module("brotli")
     except ImportError:
         library = import_module("brotlicffi")
+    # A decoder hands nothing out before its window (up to 16 MB) is full. Its size stands in the first
+    # bits (RFC 7932, 9.1). What is wanted here fits into 256 kB, which no reference can leave: less.
+    if data[0] & 1 and data[0] & 0b1110:
+        data = bytes((data[0] & 0xF0 | 0b0011,)) + data[1:]
     # 100 bytes can hold 64 MB: a library older than 1.2, without the limit, is not used (TypeError)
     return bytes(library.Decompressor().process(data, output_buffer_limit=DECODED_LIMIT))
 

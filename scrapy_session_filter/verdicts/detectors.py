@@ -79,12 +79,12 @@ class HeaderDetector(_BuiltIn):
     def __call__(self, answer: Answer) -> Verdict | None:
         """Return the verdict of the first rule in the book that holds."""
         headers = answer.headers
-        found = [
-            n
-            for name in self.by_name.keys() & headers.keys()
-            for part, n in self.by_name[name]
-            if any(part in value.lower() for value in headers[name])
-        ]
+        found = []
+        for name in headers:
+            rules = self.by_name.get(name)
+            if rules is not None:
+                said = "\n".join(headers[name]).lower()
+                found += [n for part, n in rules if part in said]
         if self.cookies and "set-cookie" in headers:
             found += [
                 n
@@ -120,11 +120,14 @@ class PageDetector(_BuiltIn):
             return None
         book = self.book
         titled = book.in_title(answer)
-        first = next(book.holding(titled, answer), None)
+        first = next(book.holding(titled, answer), None) if titled else None
         if first is not None and book.rules[first].vendor and book.is_strong(first):
             return book.verdicts[first]  # the body could only say the same again
+        found = book.in_body(answer)
+        if not found and not titled:
+            return None
         weak: list[Verdict] = []
-        for n in book.holding(sorted({*titled, *book.in_body(answer)}), answer):
+        for n in book.holding(sorted({*titled, *found}), answer):
             if book.is_strong(n):
                 return book.verdicts[n]
             weak.append(book.verdicts[n])
@@ -159,9 +162,10 @@ class StatusDetector(_BuiltIn):
     def __call__(self, answer: Answer) -> Verdict:
         """Return the verdict of a rule for this status, else of the table."""
         status = answer.status
-        n = next(self.book.holding(self.by_status.get(status, ()), answer), None)
-        if n is not None:
-            return self.book.verdicts[n]
+        if status in self.by_status:
+            n = next(self.book.holding(self.by_status[status], answer), None)
+            if n is not None:
+                return self.book.verdicts[n]
         if (
             status in _API_STATUSES
             and answer.is_data

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Container
+
     from scrapy_session_filter.verdicts.answer import Answer
 
 REFUSING = frozenset((401, 403, 405, 406, 409, 412, 418, 429, 430, 444, 451, 498, 503, 999))
@@ -15,19 +17,14 @@ def anywhere(answer: Answer) -> bool:  # noqa: ARG001 - a gate takes the answer
     return True
 
 
-def failed(answer: Answer) -> bool:
-    """Require an error status: headers of a solved challenge linger on good answers."""
-    return answer.status >= 400
-
-
-def refused(answer: Answer) -> bool:
-    """Require a status that refuses."""
-    return answer.status in REFUSING
-
-
 def sparse(answer: Answer) -> bool:
     """Require a page that is not full of links."""
     return not answer.is_rich
+
+
+def short(answer: Answer) -> bool:
+    """Require a short page that is not full of links."""
+    return answer.is_short
 
 
 def thin(answer: Answer) -> bool:
@@ -40,14 +37,26 @@ def thin_or_failed(answer: Answer) -> bool:
     return answer.status >= 400 or answer.is_thin
 
 
-def thin_failure(answer: Answer) -> bool:
-    """Require an error status and a thin page."""
-    return answer.status >= 400 and answer.is_thin
+class Having:
+    """Require one of some statuses, and what another gate requires."""
+
+    def __init__(self, statuses: Container[int], page: Callable[[Answer], bool] = anywhere) -> None:
+        self.statuses, self.page = statuses, page
+
+    def __call__(self, answer: Answer) -> bool:
+        """Return whether the answer passes."""
+        return answer.status in self.statuses and self.page(answer)
 
 
-def denied_by_503(answer: Answer) -> bool:
-    """Require a thin 503: there "access denied" is news, on a 403 it only repeats the status."""
-    return answer.status == 503 and answer.is_thin
+_ERRORS = range(400, 1 << 31)
+#: an error status: headers of a solved challenge linger on good answers
+failed = Having(_ERRORS)
+#: a status that refuses
+refused = Having(REFUSING)
+#: an error status and a thin page
+thin_failure = Having(_ERRORS, thin)
+#: a thin 503: there "access denied" is news, on a 403 it only repeats the status
+denied_by_503 = Having((503,), thin)
 
 
 def bare_script(answer: Answer) -> bool:

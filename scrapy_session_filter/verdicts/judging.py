@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -21,9 +20,11 @@ from scrapy_session_filter.verdicts.detectors import (
 from scrapy_session_filter.verdicts.expect import ExpectDetector
 from scrapy_session_filter.verdicts.lookalikes import PAGES, PROXIES
 from scrapy_session_filter.verdicts.normal import Normal
+from scrapy_session_filter.verdicts.own_rules import own_rules
 from scrapy_session_filter.verdicts.retry_after import parse_retry_after
-from scrapy_session_filter.verdicts.rules import Rule, RuleBook, Where
+from scrapy_session_filter.verdicts.rules import Rule, RuleBook
 from scrapy_session_filter.verdicts.sites import SITES
+from scrapy_session_filter.verdicts.slow import Stopwatch, Watched
 from scrapy_session_filter.verdicts.statuses import by_status, parse_block_statuses
 from scrapy_session_filter.verdicts.titles import TITLES
 from scrapy_session_filter.verdicts.transport import by_exception
@@ -51,9 +52,9 @@ class Judge:
     ``expect`` says what good pages must hold (`verdicts.expect`). With ``learn_normal`` the judge
     learns from answers that come with ``seen_by`` what a site's pages look like
     (`verdicts.normal`).
-    ``extra_rules`` stand before the built-in rules, ``disabled_rules`` are names of rules to leave
-    out. Raises `ConfigurationError` for statuses, markers, expectations or rules that cannot be
-    used.
+    ``rules`` are the user's own, which stand before the built-in ones, and None for those that are
+    switched off (`verdicts.own_rules`). Raises `ConfigurationError` for statuses, markers,
+    expectations or rules that cannot be used.
     """
 
     def __init__(
@@ -64,15 +65,16 @@ class Judge:
         detectors: Sequence[Any] | None = None,
         expect: Mapping[str, Any] | None = None,
         learn_normal: bool = True,
-        extra_rules: Iterable[Rule] = (),
-        disabled_rules: Iterable[str] = (),
+        rules: Mapping[str, Any] | None = None,
     ) -> None:
         self.block_statuses = parse_block_statuses(block_statuses)
-        book = RuleBook(_rules(extra_rules, disabled_rules))
+        own, replaced = own_rules(rules or {}, frozenset(rule.name for rule in RULES))
+        book = RuleBook((rule for rule in RULES if rule.name not in replaced), own)
         config = DetectorConfig(book, _markers(block_markers), expect)
         self.book = book
+        stopwatch = Stopwatch()
         self.detectors: list[Detector] = [
-            _made(detector, config)
+            _timed(_made(detector, config), stopwatch)
             for detector in (
                 (HeaderDetector, RedirectDetector, PageDetector, ExpectDetector, StatusDetector)
                 if detectors is None
@@ -107,11 +109,10 @@ class Judge:
 
     def answer(self, answer: Answer) -> Verdict:
         """Judge an answer that was read already."""
-        for detector in self.detectors:
-            verdict = self._asked(detector, answer)
-            if verdict is not None:
-                return self._finished(verdict, answer)
-        return self._finished(by_status(answer.status, "retry-after" in answer.headers), answer)
+        verdict = self._first(self.detectors, answer)
+        if verdict is None:
+            verdict = by_status(answer.status, "retry-after" in answer.headers)
+        return self._finished(verdict, answer)
 
     def exception(
         self,
@@ -138,27 +139,35 @@ class Judge:
                 )
             )
         for detector in self.detectors:
-            name = getattr(detector, "__name__", type(detector).__name__)
-            remarks.append(Remark(name, "detector", self._asked(detector, answer)))
+            name = _name(detector)
+            said = self._first((detector,), answer)
+            remarks.append(Remark(name, "detector", said))
         return Explanation(self.answer(answer), tuple(remarks))
 
-    def _asked(self, detector: Detector, answer: Answer) -> Verdict | None:
-        """Ask one detector; one that raises or answers nonsense abstains, and is reported once."""
-        try:
-            verdict = detector(answer)
-        except Exception as error:  # noqa: BLE001 - other people's code must not end the crawl
-            self._complain(detector, type(error).__name__, repr(error))
-            return None
-        if verdict is None or isinstance(verdict, Verdict):
-            return verdict
+    def _first(self, detectors: Iterable[Detector], answer: Answer) -> Verdict | None:
+        """Return the first verdict; who raises or talks nonsense abstains, and is reported once."""
+        for detector in detectors:
+            try:
+                verdict = detector(answer)
+            except Exception as error:  # noqa: BLE001 - other people's code must not end the crawl
+                self._complain(detector, type(error).__name__, repr(error))
+                continue
+            if verdict is not None and self._is_verdict(verdict, detector):
+                return verdict
+        return None
+
+    def _is_verdict(self, verdict: object, detector: Detector) -> bool:
+        """Whether a detector answered with a verdict."""
+        if isinstance(verdict, Verdict):
+            return True
         close = getattr(verdict, "close", None)  # a coroutine that nobody will await
         if callable(close):
             close()
         self._complain(detector, type(verdict).__name__, f"returned a {type(verdict).__name__}")
-        return None
+        return False
 
     def _complain(self, detector: Detector, kind: str, text: str) -> None:
-        name = getattr(detector, "__name__", type(detector).__name__)
+        name = _name(detector)
         if (name, kind) not in self._complained:
             self._complained.add((name, kind))
             logger.error("Detector %s abstains: %.200s (said once)", name, text)
@@ -241,23 +250,17 @@ def _markers(value: Iterable[bytes]) -> tuple[bytes, ...]:
     return markers
 
 
-def _rules(extra: Iterable[Rule], disabled: Iterable[str]) -> tuple[Rule, ...]:
-    """Return the rules of one crawl: the user's, then the built-in ones, without those left out."""
-    own, skipped = tuple(extra), frozenset(disabled)
-    for rule in own:
-        if not isinstance(rule, Rule) or not rule.literal or not _is_readable(rule):
-            setting = "SESSION_FILTER_EXTRA_RULES"
-            expected = (
-                "scrapy_session_filter.verdicts.Rule with a literal (for a status: its digits)"
-            )
-            raise ConfigurationError(setting, rule, expected)
-    setting, names = "SESSION_FILTER_DISABLED_RULES", {rule.name for rule in RULES}
-    for name in sorted(skipped - names):
-        alike = get_close_matches(str(name), names, 3)
-        expected = f"names of built-in rules{' such as ' if alike else ''}{', '.join(alike)}"
-        raise ConfigurationError(setting, name, expected)
-    return own + tuple(rule for rule in RULES if rule.name not in skipped)
+def _timed(detector: Any, stopwatch: Stopwatch) -> Any:
+    """Return the detector, watched if it runs code or patterns of the user's."""
+    if isinstance(detector, (HeaderDetector, RedirectDetector, PageDetector, StatusDetector)):
+        return detector
+    if isinstance(detector, ExpectDetector) and not detector.expectations:
+        return detector
+    return Watched(detector, _name(detector), stopwatch)
 
 
-def _is_readable(rule: Rule) -> bool:
-    return rule.where is not Where.STATUS or rule.literal.isdecimal()
+def _name(detector: Any) -> str:
+    if isinstance(detector, Watched):
+        return detector.name
+    name: str = getattr(detector, "__name__", type(detector).__name__)
+    return name

@@ -5,8 +5,9 @@ shows without any marker: a session gets the same small page for `STREAK` differ
 while other sessions get different ones. The same page through every session is the site's own; so
 is one that sessions get among others (an empty search result).
 
-Everything is bounded: a few numbers for each page and session, of which those not used for longest
-drop out.
+Two answers to one session are compared by length and title first: that tells most pages apart, and
+only those that look alike are read. Everything is bounded: a few numbers for each session and page,
+of which those not used for longest drop out.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ from __future__ import annotations
 import re
 from collections import OrderedDict, deque
 from dataclasses import dataclass, field
-from hashlib import blake2b
 from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
 
@@ -25,31 +25,55 @@ if TYPE_CHECKING:
 
     from scrapy_session_filter.verdicts.answer import Answer
 
+Key = TypeVar("Key")
 Value = TypeVar("Value")
 
 STREAK = 3  #: different URLs in a row with the same page
 SMALL = 16 * 1024  #: bytes; a longer page is content
+_ALIKE = 64  # bytes that two lengths of one page may differ by: an id, a time, an address
 _CHANGING = 4  # words with digits: more are not an id and a time, but a price list
-_WITNESSES = 2  # sessions, or pages, that it takes to know something
-_ASKED = 50  # other sessions, the latest, that are asked what they got
+_WITNESSES = 2  # sessions that it takes to know something
+_ASKED = 16  # other sessions, the latest that got different pages, that are asked what they got
+_PATIENCE = 4  # times the same page, after which a session is no witness that there are others
 _SITES, _SESSIONS, _PAGES = 1000, 500, 200  # remembered: sites; sessions and pages of each
-_WINDOW = 4  # last pages of a session that are remembered
+_FORMS, _GETTERS = 8, 16  # pages of one title; sessions that got one
 _DIGITS = frozenset("0123456789")
 _BUCKETS = 32  # sizes are counted by powers of two
 
 
 @dataclass(slots=True)
-class _Page:
-    """One page as sessions get it: who got nothing else, and who got it among others."""
+class _Visitor:
+    """A session's last page, and for which URLs in a row it has got it."""
 
-    alone: set[str] = field(default_factory=set)
-    among_others: set[str] = field(default_factory=set)
+    title: str = ""
+    size: int = -1  # none yet
+    urls: set[int] = field(default_factory=set)
+    times: int = 0
+    body: int | None = None  # its hash, and
+    page: int | None = None  # what it says, known once a second one looked alike
+
+    def may_have_got(self, title: str, size: int) -> bool:
+        """Whether a page of this title and length may be the last one again."""
+        return title == self.title and -_ALIKE <= size - self.size <= _ALIKE
+
+
+@dataclass(slots=True)
+class _Suspect:
+    """A page that sessions got for `STREAK` URLs in a row: its length, and which sessions."""
+
+    size: int
+    sessions: set[str] = field(default_factory=set)
 
 
 @dataclass(slots=True)
 class _Site:
-    sessions: OrderedDict[str, deque[tuple[int, int]]] = field(default_factory=OrderedDict)
-    pages: OrderedDict[int, _Page] = field(default_factory=OrderedDict)
+    visitors: OrderedDict[str, _Visitor] = field(default_factory=OrderedDict)
+    #: sessions that get different pages, the latest last
+    various: OrderedDict[str, None] = field(default_factory=OrderedDict)
+    #: small pages by title and length: the latest sessions that got them
+    getters: OrderedDict[tuple[str, int], deque[str]] = field(default_factory=OrderedDict)
+    #: by title and fingerprint
+    suspects: OrderedDict[str, dict[int, _Suspect]] = field(default_factory=OrderedDict)
     sizes: list[int] = field(default_factory=lambda: [0] * _BUCKETS)
 
     def usual_size(self) -> int:
@@ -77,85 +101,116 @@ class Normal:
             return verdict
         if answer.status != 200 or answer.body is None or answer.method != "GET":
             return verdict
+        if answer.body and not answer.is_text:
+            return verdict  # a placeholder image for whatever has no picture
         known = _recent(self._sites, site, _Site, _SITES)
-        page, url = fingerprint(answer), hash(answer.requested_url)
-        self._note(known, session, page, url)
         size = len(answer.body)
-        if size <= SMALL and _is_soft_block(known, session, page):
+        if _is_soft_block(known, session, _note(known, session, answer)):
             evidence = f"the same {size} bytes for every URL; usual: {known.usual_size()}"
             return Verdict(Kind.BLOCKED, "same-page", Strength.WEAK, evidence=evidence)
         known.sizes[min(size.bit_length(), _BUCKETS - 1)] += 1
         return verdict
 
-    @staticmethod
-    def _note(known: _Site, session: str, page: int, url: int) -> None:
-        last = _recent(known.sessions, session, lambda: deque(maxlen=_WINDOW), _SESSIONS)
-        before = last[-1][1] if last else page
-        if before != page and len(last) > 1 and last[-2][1] != before:
-            # it came between two others: the site serves it to visitors in good standing
-            _recent(known.pages, before, _Page, _PAGES).among_others.add(session)
-        last.append((url, page))
-        streak = list(last)[-STREAK:]
-        same = all(seen == page for _, seen in streak)
-        if same and len({address for address, _ in streak}) >= STREAK:
-            _recent(known.pages, page, _Page, _PAGES).alone.add(session)
+
+def _note(known: _Site, session: str, answer: Answer) -> _Suspect | None:
+    """Note what the session got; return the page if it is a suspect."""
+    title, size = answer.title, len(answer.body or b"")
+    last = _recent(known.visitors, session, _Visitor, _SESSIONS)
+    page, suspects = None, known.suspects.get(title)
+    if size <= SMALL:
+        getters = _recent(known.getters, (title, size // _ALIKE), _several, _PAGES)
+        if session not in getters:
+            getters.append(session)
+        if last.may_have_got(title, size):
+            page = last.page if hash(answer.body) == last.body else fingerprint(answer)
+        elif suspects and any(abs(size - its.size) <= _ALIKE for its in suspects.values()):
+            page = fingerprint(answer)
+    if last.may_have_got(title, size) and last.page in (None, page):
+        last.times += 1
+        if last.times >= _PATIENCE:
+            known.various.pop(session, None)
+    else:
+        if last.times:
+            _recent(known.various, session, _nothing, _SESSIONS)
+        last.title, last.times, last.urls = title, 1, set()
+    last.size, last.page = size, page
+    last.body = None if page is None else hash(answer.body)
+    if len(last.urls) < STREAK:
+        last.urls.add(hash(answer.requested_url))
+    if page is None:
+        return None
+    if len(last.urls) >= STREAK:
+        suspects = _recent(known.suspects, title, dict, _PAGES)
+        if page in suspects or len(suspects) < _FORMS:
+            suspects.setdefault(page, _Suspect(size)).sessions.add(session)
+    return (suspects or {}).get(page)
 
 
-def _is_soft_block(known: _Site, session: str, page: int) -> bool:
+def _is_soft_block(known: _Site, session: str, page: _Suspect | None) -> bool:
     """Whether this page, for this session, is what is served instead of pages."""
-    about = known.pages.get(page)
-    if about is None or len(about.among_others) >= _WITNESSES:
+    if page is None:
         return False
-    if session not in about.alone and len(about.alone) < _WITNESSES:
+    if session not in page.sessions and len(page.sessions) < _WITNESSES:
+        return False
+    mine = known.visitors[session]
+    # The page among others, to sessions in good standing, is one of the site (an empty result).
+    near = mine.size // _ALIKE
+    got = {
+        by for at in (near - 1, near, near + 1) for by in known.getters.get((mine.title, at), ())
+    }
+    if len((got & known.various.keys()) - {session}) >= _WITNESSES:
         return False
     # A site may well have one page for each visitor (an echo, a greeting): who gets something else
     # for everything as well is no witness that there are pages to be had.
     witnesses = 0
-    for other in islice(reversed(known.sessions), _ASKED):
-        seen = {its for _, its in known.sessions[other]}
-        witnesses += other != session and page not in seen and len(seen) > 1
+    for other in islice(reversed(known.various), _ASKED):
+        its = known.visitors.get(other)
+        witnesses += (
+            other != session and its is not None and not its.may_have_got(mine.title, mine.size)
+        )
         if witnesses == _WITNESSES:
             return True
     return False
 
 
 def fingerprint(answer: Answer) -> int:
-    """Return a number for what a page says, without the parts that change with each request.
+    """Return a number for what a small page says, without the parts that change with each request.
 
-    Of a small page: title and visible words, but for a few with digits in them (request ids, times,
+    That is title and visible words, but for a few with digits in them (request ids, times,
     addresses) that do not stand in the URL, too. JSON and the like are compared byte for byte, pages
-    that are long or full of links by title and length.
+    full of links by title and length.
     """
-    body = answer.body or b""
-    if len(body) > SMALL or answer.is_rich:
-        said = f"{answer.title} {len(body)}".encode()
-    elif answer.is_data:
-        said = body
-    else:
-        words = f"{answer.title} {answer.prose}".split()
-        changing = {word for word in words if not _DIGITS.isdisjoint(word)}
-        if len(changing) > _CHANGING or _numbers(changing) & _numbers([answer.requested_url]):
-            changing = set()  # numbers are what this page is about
-        said = " ".join(word for word in words if word not in changing).encode()
-    return int.from_bytes(blake2b(said, digest_size=8).digest(), "big")
+    if answer.is_rich:
+        return hash((answer.title, len(answer.body or b"")))
+    if answer.is_data:
+        return hash(answer.body)
+    words = f"{answer.title} {answer.prose}".split()
+    changing = {word for word in words if not _DIGITS.isdisjoint(word)}
+    if len(changing) > _CHANGING or _numbers(changing) & _numbers([answer.requested_url]):
+        changing = set()  # numbers are what this page is about
+    return hash(" ".join(word for word in words if word not in changing))
 
 
 def _numbers(texts: Iterable[str]) -> set[str]:
     return {number for text in texts for number in re.findall(r"[0-9]+", text)}
 
 
+def _nothing() -> None:
+    """Make the value of a key that is all there is."""
+
+
+def _several() -> deque[str]:
+    return deque(maxlen=_GETTERS)
+
+
 def _recent(
-    kept: OrderedDict[str, Value] | OrderedDict[int, Value],
-    key: str | int,
-    make: Callable[[], Value],
-    limit: int,
+    kept: OrderedDict[Key, Value], key: Key, make: Callable[[], Value], limit: int
 ) -> Value:
     """Return the value of a key, made if need be, and drop the one not used for longest."""
-    store: OrderedDict[str | int, Value] = kept  # type: ignore[assignment]
-    if key in store:
-        store.move_to_end(key)
-        return store[key]
-    value = store[key] = make()
-    if len(store) > limit:
-        store.popitem(last=False)
+    if key in kept:
+        kept.move_to_end(key)
+        return kept[key]
+    value = kept[key] = make()
+    if len(kept) > limit:
+        kept.popitem(last=False)
     return value

@@ -6,7 +6,6 @@ prove a block stand before those that prove a page, and the first that holds dec
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
@@ -14,7 +13,8 @@ from typing import TYPE_CHECKING
 from scrapy_session_filter.verdict import About, Kind, Strength, Verdict
 from scrapy_session_filter.verdicts.answer import ORDINARY
 from scrapy_session_filter.verdicts.finder import Finder
-from scrapy_session_filter.verdicts.gates import anywhere
+from scrapy_session_filter.verdicts.gates import Having, anywhere, sparse
+from scrapy_session_filter.verdicts.words import Words
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -96,10 +96,11 @@ class Rule:
 
 
 class RuleBook:
-    """Rules in order of precedence, indexed by where they look."""
+    """Rules in order of precedence, the user's own first, indexed by where they look."""
 
-    def __init__(self, rules: Iterable[Rule]) -> None:
-        self.rules = tuple(rules)
+    def __init__(self, rules: Iterable[Rule], own: Iterable[Rule] = ()) -> None:
+        own = tuple(own)
+        self.rules = (*own, *rules)
         ranked = list(enumerate(self.rules))
         self.verdicts = [rule.verdict for rule in self.rules]
         self.by = {where: [(n, r) for n, r in ranked if r.where is where] for where in Where}
@@ -109,18 +110,25 @@ class RuleBook:
         self.title_starts = [(r.literal.lower(), n) for n, r in self.by[Where.TITLE_START]]
         self.any_title_start = tuple(literal for literal, _ in self.title_starts)
         self.code = [(rule.literal.lower().encode(), n) for n, rule in self.by[Where.CODE]]
+        self.code_of_rich = any(rule.gate is not sparse for _, rule in self.by[Where.CODE])
         self.body = Finder(
             (rule.literal.lower().encode(), n)
             for n, rule in self.by[Where.CODE] + self.by[Where.TEXT]
         )
-        prose = [(rule.literal.lower().encode(), n) for n, rule in self.by[Where.PROSE]]
-        self.prose = Finder(prose)
-        hints: dict[bytes, set[tuple[bytes, ...]]] = {}
-        for words in filter(None, (_words(literal) for literal, _ in prose)):
-            hints.setdefault(words[0], set()).add(words)
-        for _, rule in self.by[Where.TEXT]:
-            hints.setdefault(rule.literal.lower().encode(), set()).add(())
-        self.hints = Finder((hint, frozenset(needed)) for hint, needed in hints.items())
+        self.prose = Finder((rule.literal.lower().encode(), n) for n, rule in self.by[Where.PROSE])
+        self.words = {
+            status: Words(
+                (
+                    (rule.literal.lower().encode(), rule.also.lower().encode())
+                    for place in (Where.CODE, Where.TEXT, Where.PROSE)
+                    for n, rule in self.by[place]
+                    if n >= len(own)
+                    if not isinstance(rule.gate, Having) or status in rule.gate.statuses
+                ),
+                _parts(own),
+            )
+            for status in ORDINARY
+        }
 
     def in_title(self, answer: Answer) -> list[int]:
         """Return the ranks of rules whose literal is or starts the title; no gate is asked yet."""
@@ -137,9 +145,15 @@ class RuleBook:
 
         Where a token of any page is found the rest is not looked for.
         """
+        if answer.status in ORDINARY:
+            if len(answer.body or b"") <= _SMALL:
+                if not self.words[answer.status].may_hold(answer.body or b""):
+                    return []  # cheaper to see than what its reader sees
+            elif answer.is_rich and not self.code_of_rich:
+                return []
         text = answer.text
         found = [n for literal, n in self.code if literal in text]
-        if found or self._is_plain(answer, text) or answer.is_ordinary:
+        if found or answer.is_ordinary:
             return self._ranked(found, answer)
         opening = _OPENING if answer.status in ORDINARY else 3 * _OPENING
         if len(text) > opening + _ENDING:
@@ -147,26 +161,8 @@ class RuleBook:
         found = self.body.find(text) + self.prose.find(answer.prose.encode())
         return self._ranked(found, answer)
 
-    def _is_plain(self, answer: Answer, text: bytes) -> bool:
-        """Whether a small ordinary page does not hold the words of any rule: most small pages.
-
-        That is cheaper to see than what its reader sees. Words may hide behind entities, and only
-        ASCII is in lower case here, so other pages are not asked.
-        """
-        return (
-            answer.status in ORDINARY
-            and len(text) <= _SMALL
-            and text.isascii()
-            and b"&#" not in text
-            and not any(
-                all(word in text for word in words)
-                for needed in self.hints.find(text)
-                for words in needed
-            )
-        )
-
     def _ranked(self, found: list[int], answer: Answer) -> list[int]:
-        return sorted({n for n in found if self._has_companion(n, answer)})
+        return found and sorted({n for n in found if self._has_companion(n, answer)})
 
     def _has_companion(self, n: int, answer: Answer) -> bool:
         also = self.rules[n].also.lower()
@@ -190,8 +186,11 @@ class RuleBook:
 _SMALL = 4096  # bytes; of longer pages the text is found sooner than all words are looked for
 
 
-def _words(literal: bytes) -> tuple[bytes, ...]:
-    """Return an ASCII literal's words, the longest first; none of any other, which ASCII cannot hold."""
-    if not literal.isascii():
-        return ()
-    return tuple(sorted(re.findall(rb"[a-z0-9]+", literal), key=len, reverse=True))
+def _parts(rules: Iterable[Rule]) -> Iterator[bytes]:
+    """Yield what stands in the body of every page on which one of the rules holds."""
+    for rule in rules:
+        literal = rule.literal.lower()
+        if rule.where in (Where.CODE, Where.TEXT):
+            yield literal.encode()
+        elif rule.where is Where.PROSE:  # its words may be apart
+            yield max(literal.split(), key=len).encode()

@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 from scrapy_session_filter.verdicts.gates import (
+    Having,
     data,
     failed,
     gate_page,
+    short,
     sparse,
     thin,
     thin_or_failed,
@@ -64,8 +66,8 @@ SHOPS = (
     Rule("amazon-busy", "amazon", CAPTCHA, TITLE, "server busy", "Amazon's earlier captcha page", thin, also="amazon"),
     Rule("amazon-503", "amazon", RATE, TEXT, "ref=cs_503_", "captures; the link of Amazon's 503 page", sparse),
     Rule("amazon-sorry", "amazon", RATE, TITLE, "sorry! something went wrong!", "captures: Amazon's 503 page", thin, also="amazon"),
-    Rule("amazon-503-image", "amazon", RATE, TEXT, "/kailey-kitty", "Amazon's 503 page", lambda a: a.status == 503),
-    Rule("amazon-automated", "amazon", DENIED, TEXT, "to discuss automated access to amazon data please contact", "captures; is-antibot", lambda a: a.status in (403, 429, 503) and a.is_short),
+    Rule("amazon-503-image", "amazon", RATE, TEXT, "/kailey-kitty", "Amazon's 503 page", Having((503,))),
+    Rule("amazon-automated", "amazon", DENIED, TEXT, "to discuss automated access to amazon data please contact", "captures; is-antibot", Having((403, 429, 503), short)),
     Rule("amazon-url", "amazon", CAPTCHA, URL, "amazon./errors/validatecaptcha", "is-antibot"),
     Rule("ebay-interruption", "ebay_distil", CHALLENGE, TITLE_START, "pardon our interruption", "eBay's own challenge page", sparse, also="ebaystatic.com"),
     Rule("ebay-checking", "ebay_distil", CHALLENGE, PROSE, "checking your browser before you access ebay", "eBay's own challenge page", sparse),
@@ -150,7 +152,7 @@ SOCIAL = (
     Rule("sec-gov-rate", "sec_gov", RATE, TITLE, "sec.gov | request rate threshold exceeded", "docs: SEC fair access"),
     Rule("yelp-page", "yelp", DENIED, PROSE, "you have been blocked from accessing yelp", "Yelp's own page", sparse),
     Rule("azure-blocked", "azure_app_service", DENIED, PROSE, "has blocked your access", "docs: Azure App Service access restrictions", thin_or_failed),
-    Rule("azure-waf", "azure", DENIED, TITLE, "microsoft-azure-application-gateway/v2", "docs: Azure Application Gateway", lambda a: a.status == 403),
+    Rule("azure-waf", "azure", DENIED, TITLE, "microsoft-azure-application-gateway/v2", "docs: Azure Application Gateway", Having((403,))),
     Rule("azure-challenge", "azure", CHALLENGE, TITLE, "azure waf", "docs: Azure WAF JavaScript challenge", sparse),
     Rule("ms-ip-banned", "ms_ip_ban", ADDRESS, PROSE, "ip address is banned", "Microsoft's own page", thin_or_failed),
     Rule("invision-ip", "invision", ADDRESS, TITLE, "ip address blocked", "InVision's allow-list page", sparse),

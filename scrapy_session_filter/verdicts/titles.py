@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from scrapy_session_filter.verdicts.gates import (
+    Having,
     denied_by_503,
     gate_page,
     sparse,
@@ -35,7 +36,7 @@ TITLES = (
     Rule("hcaptcha-script", "hcaptcha", CAPTCHA, TEXT, "hcaptcha.com/1/api.js", "docs: hCaptcha widget", gate_page),
     Rule("recaptcha-gate", "recaptcha", CAPTCHA, TEXT, 'class="g-recaptcha', "docs: reCAPTCHA widget", gate_page),
     Rule("recaptcha-gate-id", "recaptcha", CAPTCHA, TEXT, "grecaptcha.render", "docs: reCAPTCHA widget", gate_page),
-    Rule("recaptcha-challenge", "recaptcha", CAPTCHA, TEXT, "google.com/recaptcha/", "docs: reCAPTCHA widget", lambda a: a.status in (403, 429, 503) and gate_page(a)),
+    Rule("recaptcha-challenge", "recaptcha", CAPTCHA, TEXT, "google.com/recaptcha/", "docs: reCAPTCHA widget", Having((403, 429, 503), gate_page)),
     Rule("arkose-gate", "arkose", CAPTCHA, TEXT, "arkoselabs.com/v2/", "docs: Arkose Labs", gate_page),
     Rule("arkose-funcaptcha", "arkose", CAPTCHA, TEXT, "funcaptcha.com/", "docs: Arkose Labs", gate_page),
     Rule("geetest-gate", "geetest", CAPTCHA, TEXT, "initgeetest", "docs: GeeTest", gate_page),

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from scrapy_session_filter.verdict import Strength
 from scrapy_session_filter.verdicts.gates import (
+    Having,
     bare_script,
     denied_by_503,
     gate_page,
@@ -58,7 +59,7 @@ WORDINGS = (
     Rule("text-access-blocked", None, DENIED, PROSE, "your access has been blocked", "common wording of block pages", thin),
     Rule("text-country", None, COUNTRY, PROSE, "not available in your country", "common country page", thin_failure),
     Rule("text-region", None, COUNTRY, PROSE, "not available in your region", "common country page", thin_failure),
-    Rule("text-gdpr", None, COUNTRY, PROSE, "unavailable for legal reasons", "RFC 7725", lambda a: a.status == 451),
+    Rule("text-gdpr", None, COUNTRY, PROSE, "unavailable for legal reasons", "RFC 7725", Having((451,))),
     Rule("text-rate-limit", None, RATE, PROSE, "rate limit exceeded", "common rate-limit answer", thin_failure),
     Rule("text-too-many", None, RATE, PROSE, "too many requests", "common rate-limit answer", thin_failure),
     Rule("text-rate-api", None, RATE, PROSE, "api rate limit", "common rate-limit answer", thin_failure),

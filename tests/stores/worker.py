@@ -15,7 +15,6 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from scrapy_session_filter.exceptions import SessionFilterError, StoreError
-from scrapy_session_filter.stores import redis as redis_module
 from scrapy_session_filter.stores import store_from_uri
 from scrapy_session_filter.stores.base import CLAIM_SECONDS, Batch, Claim, SessionStore
 from scrapy_session_filter.stores.sqlite import SQLiteStore
@@ -40,7 +39,7 @@ def main() -> None:
         store: SessionStore = SQLiteStore(path, clock=lambda: time.monotonic() * options.speed)
     else:
         # The clock is the server's, so the time that a claim holds is cut instead.
-        vars(redis_module)["CLAIM_SECONDS"] = CLAIM_SECONDS / options.speed
+        SessionStore.claim_seconds = CLAIM_SECONDS / options.speed
         store = store_from_uri(options.uri, default_path="")
     store.open()
     {"serve": serve, "save": save, "churn": churn}[options.mode](store, options.seed)

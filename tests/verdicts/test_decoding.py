@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import sys
 import zlib
+from random import Random
 from typing import TYPE_CHECKING
 
 import pytest
@@ -70,6 +71,19 @@ def test_bomb(coding: str, pack: Callable[[bytes], bytes]) -> None:
     body = decoded(pack(b"\0" * (1 << 24)), [coding])
     assert body is not None
     assert 0 < len(body) <= DECODED_LIMIT
+
+
+def test_brotli_windows() -> None:
+    """A body is read alike whatever window it was packed with, and however long it is."""
+    library = pytest.importorskip("brotli")
+    chance = Random(1)
+    words = [chance.randbytes(3).hex().encode() for _ in range(400)]
+    for window in range(10, 25):
+        for length in (1, 300, 30_000):
+            page = b" ".join(chance.choices(words, k=length))
+            packed = library.compress(page, quality=5, lgwin=window)
+            assert decoded(packed, ["br"]) == page[:DECODED_LIMIT]
+    assert decoded(b"", ["br"]) is None
 
 
 @pytest.mark.parametrize("coding", ["gzip", "deflate", "br", "zstd", "pack200", "gzip," * 9])

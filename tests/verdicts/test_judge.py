@@ -13,11 +13,10 @@ from benchmarks import detect
 from scrapy_session_filter import judge as public_judge
 from scrapy_session_filter.exceptions import ConfigurationError
 from scrapy_session_filter.verdict import OK, Kind, Strength, Verdict
-from scrapy_session_filter.verdicts import BUILT_IN, Answer, Judge, Rule, Where, judge
+from scrapy_session_filter.verdicts import BUILT_IN, Answer, Judge, judge
 from scrapy_session_filter.verdicts.detectors import DetectorConfig, PageDetector, StatusDetector
-from scrapy_session_filter.verdicts.rules import CAPTCHA, RATE
 
-from .pages import PROSE, answer, html
+from .pages import LINKS, PROSE, answer, html
 
 SOFT = Verdict(Kind.BLOCKED, "empty-listing", Strength.WEAK)
 CHALLENGE = html("<p>Wait</p>", "Just a moment...")
@@ -91,30 +90,68 @@ def test_bad_markers(value: object) -> None:
         Judge(block_markers=value)  # type: ignore[arg-type]
 
 
+QUEUE = {"where": "title", "literal": "Just a moment...", "effect": "rate-limit", "vendor": "shop"}
+
+
 def test_rules_of_ones_own() -> None:
-    """A rule can be added, one switched off by name, and an added one stands first."""
-    own = Rule("my-queue", "shop", RATE, Where.TITLE, "just a moment...", "seen on shop.example")
-    assert Judge(extra_rules=[own]).answer(answer(CHALLENGE)).vendor == "shop"
-    assert Judge(disabled_rules=["cf-title"]).answer(answer(CHALLENGE)).kind is Kind.OK
-    token = Rule("my-token", "shop", CAPTCHA, Where.CODE, "data-shop-gate", "seen on shop.example")
-    page = html(f"<b data-shop-gate></b><p>{PROSE}</p>")
-    assert Judge(extra_rules=[token]).answer(answer(page)).vendor == "shop"
+    """A rule can be added, replaced, and switched off by name; an added one stands first."""
+    found = Judge(rules={"my-queue": QUEUE}).answer(answer(CHALLENGE))
+    assert (found.kind, found.reason, found.vendor) == (Kind.THROTTLED, "rate-limit", "shop")
+    assert Judge(rules={"cf-title": QUEUE}).answer(answer(CHALLENGE)).vendor == "shop"
+    assert Judge(rules={"cf-title": None}).answer(answer(CHALLENGE)).kind is Kind.OK
+
+
+@pytest.mark.parametrize("where", ["code", "text", "prose"])
+@pytest.mark.parametrize("literal", ["atashopgat", "Gone fishing, sorry", "\N{FISH}", "(-:"])
+def test_own_literals_anywhere(where: str, literal: str) -> None:
+    """A rule's literal is found in a small page however it stands there."""
+    judge = Judge(rules={"mine": {"where": where, "literal": literal}})
+    for page in (html(f"<p>x{literal}x</p>"), html(f"<p>{literal}</p>" + "<p>x</p>" * 300)):
+        assert judge.answer(answer(page)).kind is Kind.BLOCKED
+    token = {"where": "code", "literal": literal}
+    page = html(f"<b>{literal}</b><p>{PROSE}</p>" + LINKS)
+    assert Judge(rules={"mine": token}).answer(answer(page)).kind is Kind.BLOCKED
+
+
+def test_own_fields() -> None:
+    """Gate, second literal and strength mean what they mean in built-in rules."""
+    fields = {"where": "text", "literal": "wall", "gate": "refused", "also": "brick"}
+    judge = Judge(rules={"mine": fields})
+    for page, status, strength in (
+        ("wall of brick", 403, Strength.STRONG),
+        ("wall", 403, Strength.WEAK),
+        ("wall of brick", 200, None),
+    ):
+        verdict = judge.answer(answer(html(f"<p>{page}</p>"), status))
+        assert (verdict.strength if verdict.is_block else None) is strength
+    weak = Judge(rules={"mine": {"where": "text", "literal": "wall", "strength": "weak"}})
+    assert weak.answer(answer(html("<p>wall</p>"))).strength is Strength.WEAK
+    teapot = Judge(rules={"mine": {"where": "status", "literal": "418", "effect": "page"}})
+    assert teapot.answer(answer(b"", 418)).kind is Kind.OK
 
 
 @pytest.mark.parametrize(
     ("rules", "text"),
     [
-        ({"disabled_rules": ["cf-titel"]}, "SESSION_FILTER_DISABLED_RULES.*cf-title"),
-        ({"disabled_rules": ["qqqq"]}, "SESSION_FILTER_DISABLED_RULES.*names of built-in rules"),
-        ({"extra_rules": [("x", "y")]}, "SESSION_FILTER_EXTRA_RULES.*Rule"),
-        ({"extra_rules": [Rule("a", None, RATE, Where.TEXT, "", "me")]}, "with a literal"),
-        ({"extra_rules": [Rule("a", None, RATE, Where.STATUS, "4xx", "me")]}, "its digits"),
+        ({"cf-titel": None}, "names of built-in rules.*cf-title"),
+        ({"qqqq": None}, "names of built-in rules"),
+        ({"mine": "x"}, "for mine None, or a dict"),
+        ({"mine": {"literal": "x"}}, "where and literal"),
+        ({"mine": {**QUEUE, "colour": "red"}}, "where and literal"),
+        ({"mine": {**QUEUE, "where": "page"}}, "for where of mine one of"),
+        ({"mine": {**QUEUE, "literal": " "}}, "for literal of mine a text"),
+        ({"mine": {**QUEUE, "also": 5}}, "for also of mine a text"),
+        ({"mine": {**QUEUE, "effect": "ban"}}, "for effect of mine one of"),
+        ({"mine": {**QUEUE, "gate": print}}, "for gate of mine one of"),
+        ({"mine": {**QUEUE, "strength": ""}}, "for strength of mine one of"),
+        ({"mine": {"where": "status", "literal": "4xx"}}, "for literal of mine a status"),
+        ({5: QUEUE}, "names that are texts"),
     ],
 )
-def test_bad_rules(rules: dict[str, Any], text: str) -> None:
-    """A rule name that does not exist, or a rule that is none, is refused."""
-    with pytest.raises(ConfigurationError, match=text):
-        Judge(**rules)
+def test_bad_rules(rules: dict[Any, Any], text: str) -> None:
+    """A rule that cannot be used is refused with its name and what was expected."""
+    with pytest.raises(ConfigurationError, match=f"SESSION_FILTER_RULES.*{text}"):
+        Judge(rules=rules)
 
 
 def test_detectors_of_ones_own() -> None:
@@ -207,3 +244,17 @@ def test_crawl_of_half_404s_and_logins() -> None:
     missing = answer(html("<h1>404</h1><p>Not here</p>", "Not found"), 404)
     form = answer(html('<form><input type="password"><div class="g-recaptcha"></div></form>'))
     assert {judge.answer(page).kind for page in (missing, form) * 500} == {Kind.OK}
+
+
+def test_slow_detectors(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """Code of the user's that takes long is named in a warning, once."""
+    clock = iter(range(100))
+    path = "scrapy_session_filter.verdicts.slow.time.perf_counter"
+    monkeypatch.setattr(path, lambda: float(next(clock)))
+    mine = Judge(detectors=[empty_listing, PageDetector])
+    for _ in range(3):
+        assert mine.answer(answer(b"<p>0 results</p>")) is SOFT
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "empty_listing took 1.0 s" in caplog.text
+    assert Judge(expect={"x": {"bytes": b"y"}}).answer(answer(b"x", url="http://x")).is_block
+    assert "ExpectDetector took" in caplog.text

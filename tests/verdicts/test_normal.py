@@ -184,8 +184,8 @@ def test_bounded(answers: list[tuple[int, int, bytes]]) -> None:
         page = Answer(200, {}, body, f"https://x.example/{session}")
         normal.reconsider(f"s{site % 3}", f"s{session}", page, OK)
     for known in normal._sites.values():
-        assert len(known.sessions) <= 500
-        assert len(known.pages) <= 200
+        assert max(len(known.visitors), len(known.various)) <= 500
+        assert max(len(known.getters), len(known.suspects)) <= 200
 
 
 def test_limits() -> None:
@@ -195,10 +195,15 @@ def test_limits() -> None:
         page = Answer(200, {}, item(n), f"https://x.example/{n}")
         normal.reconsider(f"site{n}", "s", page, OK)
         for number in range(3):
-            again = Answer(
-                200, {}, html(f"<p>{WORDS[n % 9]} {'x' * n}</p>"), f"https://x.example/{number}"
-            )
+            body = html(f"<p>{WORDS[n % 9]}</p>", f"Shop {n}")
+            again = Answer(200, {}, body, f"https://x.example/{number}")
             normal.reconsider("one", f"s{n}", again, OK)
+            other = Answer(
+                200, {}, item(number) + b" " * 70 * (n + number), f"https://x.example/{number}"
+            )
+            normal.reconsider("other", f"s{n % 800}", other, OK)
     assert len(normal._sites) == 1000
-    assert len(normal._sites["one"].sessions) == 500
-    assert len(normal._sites["one"].pages) == 200
+    assert len(normal._sites["one"].visitors) == 500
+    assert len(normal._sites["one"].suspects) == 200
+    assert len(normal._sites["other"].various) == 500
+    assert len(normal._sites["other"].getters) == 200

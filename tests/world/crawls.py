@@ -60,9 +60,9 @@ class RunningCrawl:
         self.folder = folder
 
     def items(self) -> list[dict[str, Any]]:
-        """Return the items so far."""
+        """Return the items so far, without one that is being written."""
         path = self.folder / "items.jsonl"
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        lines = path.read_text(encoding="utf-8").split("\n")[:-1] if path.exists() else []
         return [json.loads(line) for line in lines]
 
     def log(self) -> str:
@@ -155,7 +155,7 @@ class Crawler:
             process = subprocess.Popen(
                 command,
                 cwd=self.folder,
-                env=_environment(self.folder, env or {}),
+                env=environment(self.folder, env or {}),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -180,11 +180,11 @@ class Crawler:
         (self.folder / "scrapy.cfg").write_text("[settings]\ndefault = crawl_settings\n")
 
 
-def _environment(folder: Path, more: Mapping[str, str]) -> dict[str, str]:
+def environment(folder: Path, more: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return the environment without proxies, and with the code under test importable."""
     kept = {k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy")}
     kept.update(local_suffix_list(ROOT / ".scrapy" / "suffix-list"))
     path = [str(folder), str(ROOT), str(ROOT / "example_project")]
     if "PYTHONPATH" in kept:
         path.append(kept["PYTHONPATH"])
-    return {**kept, "PYTHONPATH": os.pathsep.join(path), **more}
+    return {**kept, "PYTHONPATH": os.pathsep.join(path), **(more or {})}

@@ -41,8 +41,9 @@ class Chooser:
         sessions = len(known.working)
         few = scarce and sessions < 2 * self._context.concurrency
         scouts = known.limit.scouts_left(sessions, scarce)
-        choice = self._known.working.choose(
-            ask, self._known.limit, self._known.fresh, scouts=scouts, few=few
+        trials = known.budget.is_rich and known.limit.tries(ask.now)
+        choice = known.working.choose(
+            ask, known.limit, known.fresh, scouts=scouts, trials=trials, few=few
         )
         return (
             self._explore(ask, choice)
@@ -98,25 +99,23 @@ class Chooser:
         session = choice.record.session
         replacing = min(1.0 / self._known.fresh.chance, COSTLIEST)
         self._known.budget.earn(choice.risk * replacing + CROWDING * session.in_flight)
-        return Decision.use(session, "working", Pick(How.WORKING))
+        pick = Pick(How.WORKING)
+        pick.trial = choice.trial
+        return Decision.use(session, "trial" if choice.trial else "working", pick)
 
     def _go_beyond(self, ask: Ask, choice: Choice) -> Decision | None:
         """Use a session over the cap where waiting would cost more than the ban it risks."""
         if choice.over is None:
             return None
-        limit = self._known.limit
-        choice.wait *= min(
-            1.0, LOOK / len(self._known.working)
-        )  # the others are under the cap earlier
-        cost = (
-            self._known.budget.outage * limit.cap / limit.window
-        )  # pages it cannot fetch meanwhile
+        known, limit = self._known, self._known.limit
+        choice.wait *= min(1.0, LOOK / len(known.working))  # the others are under the cap earlier
+        cost = known.pages_of_a_ban
         if ask.can_create:
-            cost = min(cost, 1.0 / self._known.fresh.chance)
-        wait = max(SHORTEST_WAIT, choice.wait) / (self._known.working.latency or 1.0)
+            cost = min(cost, 1.0 / known.fresh.chance)
+        wait = max(SHORTEST_WAIT, choice.wait) / (known.working.latency or 1.0)
         if limit.table.hazard[bin_of(choice.level)] * (1.0 + cost) >= RISKED * wait:
             return None
-        self._known.budget.earn(1.0)
+        known.budget.earn(1.0)
         return Decision.use(choice.over.session, "risked", Pick(How.WORKING))
 
     def _hold(self, ask: Ask, choice: Choice) -> Decision:

@@ -27,6 +27,11 @@ class Knowledge:
         self.budget = Budget(concurrency)
         self.drought = Drought(concurrency)
 
+    @property
+    def pages_of_a_ban(self) -> float:
+        """Return how many pages a session cannot fetch while it is banned."""
+        return self.budget.outage * self.limit.cap / self.limit.window
+
     def dump(self) -> dict[str, Any]:
         """Return it as plain JSON."""
         return {

@@ -14,7 +14,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from scrapy_session_filter.policies.adaptive.choosing import NEWNESS, Chooser
-from scrapy_session_filter.policies.adaptive.intensity import advance
+from scrapy_session_filter.policies.adaptive.intensity import Meter
 from scrapy_session_filter.policies.adaptive.knowledge import Knowledge
 from scrapy_session_filter.policies.adaptive.ladder import RUNGS
 from scrapy_session_filter.policies.adaptive.record import How, Pick, Record
@@ -27,7 +27,7 @@ from scrapy_session_filter.policies.base import (
     PolicyContext,
     Reaction,
 )
-from scrapy_session_filter.verdict import Kind
+from scrapy_session_filter.verdict import Kind, Strength
 
 if TYPE_CHECKING:
     from scrapy_session_filter.policies.base import Ask
@@ -95,10 +95,13 @@ class AdaptivePolicy(Policy):
             lease.tag = Pick(how, record.rung, record.worked)
         pick = lease.tag
         self.ladder.remove(record)
-        pick.idle = lease.acquired - record.last
-        record.levels = pick.levels = advance(record.levels, pick.idle)
-        record.last = lease.acquired
-        if pick.how is How.WORKING and pick.levels[self.limit.scale] > self.limit.safe:
+        if record.meter is None:
+            record.meter = Meter(lease.acquired)
+        pick.idle = lease.acquired - record.meter.last
+        pick.levels = record.meter.use(lease.acquired)
+        if pick.trial:
+            self.limit.trying += 1
+        elif pick.how is How.WORKING and pick.levels[self.limit.scale] > self.limit.safe:
             pick.scout = True
             self.limit.scouting += 1
 
@@ -139,6 +142,8 @@ class AdaptivePolicy(Policy):
         if pick.scout:
             pick.scout = False
             self.limit.scouting -= 1
+        elif pick.trial:
+            self.limit.trying -= 1
 
     def _learn_odds(self, record: Record, pick: Pick, ok: bool) -> None:
         if pick.how is How.FRESH:
@@ -168,6 +173,8 @@ class AdaptivePolicy(Policy):
         self.drought.passed(outcome.now, self.fresh.chance)
         if pick.how is How.WORKING:
             self.limit.passed(pick.levels, outcome.now)
+            if pick.trial:
+                self.limit.trial_passed(pick.levels, outcome.now)
         else:
             self.budget.earn(NEWNESS * pick.price)
             self.budget.stints += 1
@@ -207,11 +214,18 @@ class AdaptivePolicy(Policy):
             else:
                 record.doubt = pick.levels
                 self.budget.went_out(outcome.now)
-            self.limit.blocked(pick.levels, outcome.now, retry_after=told)
+            if pick.trial and told is None:
+                self.limit.trial_blocked(pick.levels, outcome.now)
+                self.budget.lose(self._knowledge.pages_of_a_ban)
+            else:
+                self.limit.blocked(pick.levels, outcome.now, retry_after=told)
             if record.group is not None:
                 self.fresh.blocked(record.group, record.session.id, outcome.now)
         elif self.context.gateway and (not record.worked or record.rung >= GIVE_UP_RUNG):
-            return RETIRE
+            # a bare status proves little: once more, and where another session gets through
+            repeated = record.session.blocks > 1 and outcome.others_pass
+            if repeated or verdict.strength is Strength.STRONG:
+                return RETIRE
         return self._rest(record, pick, outcome)
 
     def _rest(self, record: Record, pick: Pick, outcome: Outcome) -> Reaction:

@@ -1,0 +1,127 @@
+"""What one owner knows of its claims in a Redis server, and how it comes to know."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from scrapy_session_filter.stores import redis_scripts as scripts
+from scrapy_session_filter.stores.redis_read import text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_STEP = 1000  # exits per step, so that the server is never busy for long
+
+
+class Run(Protocol):
+    """Runs a script for this owner; raises `StoreError`, also where the server was wiped."""
+
+    def __call__(self, script: str, *values: str | bytes | float) -> list[Any]:
+        """Return the script's reply."""
+        ...
+
+
+class Grant(NamedTuple):
+    """What was granted: the last token, exits with their tokens, ids of the sessions on them."""
+
+    token: int
+    exits: dict[str, int]
+    ids: list[str]
+    short: int
+
+
+class RedisClaims:
+    """One owner's claims by site; what a lost reply leaves unclear is settled by the next call."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self.tokens: dict[str, dict[str, int]] = {}  #: of all exits ever held
+        self.held: dict[str, set[str]] = {}
+        self._lost: dict[str, set[str]] = {}  # not told of yet
+        self._look_for_losses = False
+        self._unclear: set[str] = set()  # sites whose last claim had no reply
+
+    def forget_all(self) -> None:
+        """Start over, in a server that has lost its contents."""
+        self.tokens.clear()
+        self.held.clear()
+        self._lost.clear()
+        self._unclear.clear()
+        self._look_for_losses = False
+
+    def grant(self, site: str, offered: Iterable[str], most: int | None) -> Grant:
+        """Claim in steps; what was granted counts after `settle`."""
+        granted: dict[str, int] = {}
+        ids: list[str] = []
+        wanted = -1 if most is None else max(most, 0)
+        again = site in self._unclear
+        self._unclear.add(site)
+        candidates = list(dict.fromkeys(offered))
+        goes_on, short = False, 0
+        while True:
+            barred = [*self._lost.get(site, ())]
+            if again:
+                barred += (*self.held.get(site, ()), *granted)
+            said = self._run(
+                scripts.CLAIM,
+                *(site, wanted, _STEP, int(again), int(goes_on), len(barred)),
+                *barred,
+                *candidates,
+            )
+            if said == [b"robbed"]:
+                self._look_for_losses = True
+                self._find_losses()
+                continue
+            if said == [b"more"]:
+                continue
+            token, exits, found, more, lacking = said
+            short = short if goes_on else int(lacking)
+            granted.update((text(exit_), int(token)) for exit_ in exits)
+            ids += map(text, found)
+            if not exits or not more:
+                return Grant(int(token), granted, ids, short)
+            wanted, goes_on = int(more), True
+
+    def settle(self, site: str, grant: Grant) -> None:
+        """Hold what was granted, now that all of it is here."""
+        self._unclear.discard(site)
+        self.keep(site, grant.exits)
+
+    def keep(self, site: str, exits: dict[str, int]) -> None:
+        """Hold exits under their tokens."""
+        self.held.setdefault(site, set()).update(exits)
+        self.tokens.setdefault(site, {}).update(exits)
+
+    def drop(self, site: str, exits: Iterable[str]) -> None:
+        """No longer hold exits that were given back."""
+        self.held.get(site, set()).difference_update(exits)
+
+    def forget(self, site: str, exit_: str) -> None:
+        """Remove all memory of an exit that went with its only session."""
+        self.held.get(site, set()).discard(exit_)
+        self.tokens.get(site, {}).pop(exit_, None)
+
+    def renew(self) -> dict[str, set[str]]:
+        """Prolong all claims; returns, by site, what was lost and not told of before."""
+        if any(self.tokens.values()):
+            (maybe_lost,) = self._run(scripts.RENEW)
+            self._look_for_losses |= bool(maybe_lost)
+            self._find_losses()
+        lost, self._lost = self._lost, {}
+        return lost
+
+    def _find_losses(self) -> None:
+        """Compare what this owner holds with what the server says, if there is reason to."""
+        if not self._look_for_losses:
+            return
+        self._run(scripts.RENEW)  # whatever is lost after this will be told of again
+        for site, held in self.held.items():
+            exits = sorted(held)
+            for start in range(0, len(exits), _STEP):
+                some = exits[start : start + _STEP]
+                tokens = (item for e in some for item in (e, self.tokens[site][e]))
+                lost = self._run(scripts.KEEP, site, *tokens)
+                if lost:
+                    self._lost.setdefault(site, set()).update(map(text, lost))
+            held.difference_update(self._lost.get(site, ()))
+        self._look_for_losses = False

@@ -1,0 +1,145 @@
+"""Several crawls on one store: each proxy of the list is one crawl's at a time, seen from the site."""
+
+from __future__ import annotations
+
+import signal
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.crawls.fleet import ENDLESS, Fleet, assert_apart, at_most, collisions
+from tests.crawls.scenery import assert_clean, stat
+from tests.stores.servers import Server
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from loopback import World
+
+LATENCY = 0.1  # seconds each answer takes, so that visits at the same time can be seen
+CLAIM = 3.0  # seconds a claim holds in these crawls
+UNDER_WAY = 0.5  # seconds after which what a stopped crawl had begun to send has left it
+
+
+@pytest.fixture
+def slow_world(make_world: Callable[..., World]) -> World:
+    return make_world(12, latency=LATENCY)
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    """A Redis server of the test's own."""
+    server = Server(tmp_path)
+    yield server
+    server.thaw()
+    server.end()
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The address of an empty store of each kind."""
+    if request.param == "sqlite":
+        return f"sqlite:{tmp_path / 'sessions.sqlite'}"
+    server: Server = request.getfixturevalue("server")
+    return server.uri
+
+
+def test_a_second_crawl_gets_its_share(slow_world: World, tmp_path: Path, store: str) -> None:
+    """A crawl alone has the whole list; one that starts beside it has half of it within 5 s."""
+    world = slow_world
+    with Fleet(world, tmp_path, store) as fleet:
+        one = fleet.start("one", ENDLESS)
+        fleet.wait_for(lambda: len(fleet.exits("one")) == 12)
+        two = fleet.start("two", ENDLESS)
+        opened = fleet.wait_for(lambda: "Spider opened" in two.log())
+        assert fleet.wait_for(lambda: len(fleet.exits("two")) == 6) - opened < at_most(5)
+        two.interrupt()
+        assert_clean(world, two.wait())
+        assert len(fleet.exits("two")) == 6
+        fleet.wait_for(lambda: len(fleet.exits("one", since=time.monotonic() - 1)) > 6)
+        one.interrupt()
+        assert_clean(world, one.wait())
+        assert_apart(world, LATENCY)
+
+
+@pytest.mark.parametrize(("kind", "patience"), [("sqlite", 2.5), ("redis", CLAIM + 1.0)])
+def test_what_a_killed_crawl_held_is_free(
+    slow_world: World, tmp_path: Path, request: pytest.FixtureRequest, kind: str, patience: float
+) -> None:
+    """A killed crawl's proxies: at once where its death can be seen, else after the claim's time."""
+    world = slow_world
+    server = request.getfixturevalue("server") if kind == "redis" else None
+    store = f"sqlite:{tmp_path / 'sessions.sqlite'}" if server is None else server.uri
+    with Fleet(world, tmp_path, store, CLAIM_SECONDS=CLAIM) as fleet:
+        one, two = fleet.start("one", ENDLESS), fleet.start("two", ENDLESS)
+        fleet.wait_for(lambda: len(fleet.exits("one")) >= 6 and len(fleet.exits("two")) >= 6)
+        time.sleep(1.0)
+        one.kill()
+        killed = time.monotonic()
+        fleet.wait_for(lambda: len(fleet.exits("two", since=killed)) == 12, at_most(patience))
+        two.interrupt()
+        assert two.wait().exit_code == 0
+        assert_apart(world, LATENCY)
+
+
+@pytest.mark.parametrize(
+    ("store", "how"), [("sqlite", "kill"), ("redis", "give back")], indirect=["store"]
+)
+def test_a_ban_is_known_to_the_next_owner(
+    slow_world: World, tmp_path: Path, store: str, how: str
+) -> None:
+    """A proxy on which one crawl was banned is not tried by the next that gets it."""
+    world = slow_world
+    banned = world.exits[:6]
+    world.ban(banned)
+    with Fleet(world, tmp_path, store, CLAIM_SECONDS=CLAIM) as fleet:
+        one = fleet.start("one", ENDLESS)
+        fleet.wait_for(lambda: len(fleet.exits("one")) == 12)
+        time.sleep(1.0)
+        learnt = time.monotonic()
+        if how == "kill":
+            one.kill()
+        two = fleet.start("two", ENDLESS)
+        good = set(world.exits[6:])
+        at_least = 6 if how == "kill" else 1
+        fleet.wait_for(lambda: len(fleet.exits("two") & good) >= at_least)
+        time.sleep(1.0)
+        two.interrupt()
+        assert two.wait().exit_code == 0
+        one.interrupt()
+        one.wait()
+        tried = {v.exit for v in world.site.visits if v.time > learnt and v.exit in banned}
+        assert not tried
+        assert_apart(world, LATENCY)
+
+
+@pytest.mark.parametrize(
+    "store", [pytest.param("sqlite", marks=pytest.mark.soak), "redis"], indirect=True
+)
+def test_a_crawl_that_was_stopped_leaves_what_it_lost(
+    slow_world: World, tmp_path: Path, store: str
+) -> None:
+    """A crawl stopped beyond its claims goes on with what nobody took meanwhile, or was given back."""
+    world = slow_world
+    with Fleet(world, tmp_path, store, CLAIM_SECONDS=CLAIM) as fleet:
+        one, two = fleet.start("one", ENDLESS), fleet.start("two", ENDLESS)
+        fleet.wait_for(lambda: len(fleet.exits("one")) >= 6 and len(fleet.exits("two")) >= 6)
+        one.process.send_signal(signal.SIGSTOP)
+        stopped = time.monotonic()
+        fleet.wait_for(lambda: len(fleet.exits("two", since=stopped + 1)) == 12)
+        one.process.send_signal(signal.SIGCONT)
+        resumed = time.monotonic()
+        fleet.wait_for(lambda: len(fleet.exits("one", since=resumed + LATENCY)) >= 4)
+        time.sleep(1.0)
+        one.interrupt()
+        two.interrupt()
+        result = one.wait()
+        two.wait()
+        assert stat(result, "exits/lost") >= 1
+        # What was under way when it was stopped leaves when it goes on; nothing else may.
+        late = {id(v) for v in fleet.visits("one") if resumed <= v.time < resumed + UNDER_WAY}
+        seen = [v for v in world.site.visits if id(v) not in late]
+        assert not collisions(seen, LATENCY)
+        assert not world.site.direct_visits
