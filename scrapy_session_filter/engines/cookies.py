@@ -16,6 +16,8 @@ from scrapy.downloadermiddlewares.cookies import CookiesMiddleware
 from scrapy.http import Request
 from scrapy.http.cookies import CookieJar
 
+from scrapy_session_filter.site_keys import is_public_suffix
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, MutableMapping
 
@@ -113,7 +115,7 @@ def restore_cookie(jar: CookieJar, saved: object) -> bool:
         return False
     if len(name) + len(value or "") > COOKIE_BYTES or _has_controls(name + (value or "") + path):
         return False
-    if expires is not None and expires <= time.time():
+    if (expires is not None and expires <= time.time()) or not _is_of_one_site(domain):
         return False
     try:
         cookie = _cookie(saved, domain, path, name, value, expires)
@@ -182,6 +184,15 @@ def _rest(saved: dict[str, Any]) -> dict[str, str]:
     if saved.get("same_site") in _SAME_SITE:
         rest["SameSite"] = saved["same_site"]
     return rest
+
+
+def _is_of_one_site(domain: str) -> bool:
+    """Return whether a cookie's domain is a host, or holds hosts of one owner.
+
+    CookiesMiddleware checks that of a site's cookies; the jar itself does not.
+    """
+    host = domain.removeprefix(".")
+    return "." in host and not (domain != host and is_public_suffix(host))
 
 
 def _is_expiry(value: object) -> bool:
