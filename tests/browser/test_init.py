@@ -29,7 +29,7 @@ class Recognised(scrapy.Spider):
                                  errback=self.failed)
 
     async def session_filter_init(self, session, fetch):
-        wait = PageMethod("wait_for_selector", "h2", timeout=8000)
+        wait = PageMethod("wait_for_selector", "h2, form")
         meta = {"playwright": True, "playwright_page_methods": [wait]}
         page = await fetch(scrapy.Request("http://shop.example/app/7", meta=meta))
         return "Chair 7" in page.text
