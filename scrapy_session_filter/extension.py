@@ -20,6 +20,7 @@ from scrapy_session_filter.claiming import EVERY, ClaimKeeper
 from scrapy_session_filter.engine_pulse import EnginePulse
 from scrapy_session_filter.engines import Engines
 from scrapy_session_filter.exceptions import ConfigurationError, SessionFilterError
+from scrapy_session_filter.initiating import InitRunner
 from scrapy_session_filter.judging import AnswerJudge
 from scrapy_session_filter.leases import HeldLeases
 from scrapy_session_filter.numbers import Numbers
@@ -104,6 +105,7 @@ class SessionFilterExtension:
         self.judge = settings.make_judge()
         self.answers = AnswerJudge(crawler, self)
         self.binding = Engines(crawler, settings)
+        self.inits = InitRunner.of(crawler, self)
         self._closing = False
         self._ending: asyncio.Future[None] | None = None
         self._refreshing: asyncio.Future[None] | None = None
@@ -137,6 +139,7 @@ class SessionFilterExtension:
             outbox=outbox,
             tenure=self._tenure,
             remember=self.binding.remember,
+            inits=None if self.inits is None else self.inits.for_pool,
         )
         self.pools.load_endpoint_health()
         self._saver = Saver(self.pools, outbox)
@@ -180,7 +183,9 @@ class SessionFilterExtension:
             loop.start(interval, now=False)
 
     def spider_idle(self, spider: Spider) -> None:
-        """Save what changed while there is time."""
+        """Save what changed while there is time, and break off what nobody waits for."""
+        if self.inits is not None:
+            self.inits.cancel()
         self._sweep()
         self._saver.save()
 
@@ -190,7 +195,7 @@ class SessionFilterExtension:
         for loop, _ in self._loops:
             if loop.running:
                 loop.stop()
-        self.pools.close()
+        self._end_waits()
         self.leases.end_all()
         self.pulse.stop()
         await self.binding.close()
@@ -218,7 +223,7 @@ class SessionFilterExtension:
         if self._closing or self.crawler.engine is None:
             return
         self._closing = True
-        self.pools.close()
+        self._end_waits()
         self._ending = asyncio.ensure_future(self.crawler.engine.close_spider_async(reason=reason))
 
     # -- now and then ----------------------------------------------------------------------------
@@ -254,7 +259,12 @@ class SessionFilterExtension:
 
     def _watch_closing(self) -> None:
         if self.closing:
-            self.pools.close()
+            self._end_waits()
+
+    def _end_waits(self) -> None:
+        self.pools.close()
+        if self.inits is not None:
+            self.inits.cancel()
 
     def _check_exhausted(self) -> None:
         timeout = self.settings.exhausted_timeout

@@ -63,6 +63,9 @@ class HttpBinding(EngineBinding):
         "scrapy.core.downloader.handlers._base_http.BaseHttpDownloadHandler",
     )
 
+    sends_headers: ClassVar[bool] = True
+    """Whether the session's headers go on the request; a browser brings its own."""
+
     @classmethod
     def from_crawler(cls, crawler: Crawler, settings: SessionFilterSettings) -> Self:
         """Take the time-out from the settings."""
@@ -85,8 +88,7 @@ class HttpBinding(EngineBinding):
         endpoint, meta = session.endpoint, request.meta
         meta["proxy"] = None if endpoint is None else _url(endpoint, session.id)
         ours: dict[str, bytes] = {}
-        # An impersonated browser brings the headers that agree with its TLS handshake.
-        if not meta.get("impersonate"):
+        if self.sends_headers:
             headers = request.headers
             for key, value, default, name in self._prepared(session.headers):
                 present = dict.get(headers, key)

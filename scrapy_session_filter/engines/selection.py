@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 BUILT_IN: dict[Any, float] = {
     "scrapy_session_filter.engines.playwright.PlaywrightBinding": 100,
+    "scrapy_session_filter.engines.impersonate.ImpersonateBinding": 200,
     "scrapy_session_filter.engines.http.HttpBinding": 1000,
 }
 """Bindings and their places; the lowest that serves a request gets it."""
