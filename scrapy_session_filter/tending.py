@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from scrapy.exceptions import UsageError
 
@@ -216,8 +216,13 @@ def _batch_id(action: str) -> str:
     return f"{action}-{time.time_ns():x}"
 
 
+def _printable(text: str) -> str:
+    """Escape what a terminal would obey: keys of sites are anybody's text."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def _table(head: tuple[str, ...], lines: Iterable[tuple[str, ...]]) -> None:
-    rows: list[Any] = [head, *lines]
+    rows = [head, *(tuple(map(_printable, line)) for line in lines)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
     for row in rows:
         print(

@@ -74,6 +74,10 @@ CurlError = named("RequestException", OSError)
         (CurlError("Failed to perform, curl: (56) CONNECT tunnel failed, response 407"), "proxy-auth"),
         (CurlError("Failed to perform, curl: (56) CONNECT tunnel failed, response 500"), "proxy-tunnel"),
         (CurlError("Failed to perform, curl: (7) Failed to connect to gw port 1"), "proxy-refused"),
+        (CurlError("Failed to perform, curl: (7) CONNECT tunnel failed, response 407"), "proxy-auth"),
+        (named("ProxyError", CurlError)("Failed to perform, curl: (56) Proxy CONNECT aborted"), "proxy-tunnel"),
+        (PlaywrightError("Page.goto: NS_ERROR_PROXY_CONNECTION_REFUSED"), "proxy-refused"),
+        (PlaywrightError("Page.goto: NS_ERROR_NET_TIMEOUT"), "proxy-timeout"),
         (CurlError("Failed to perform, curl: (28) Operation timed out after 30000 ms"), "proxy-timeout"),
         (newer("CannotResolveHostError")("DNS lookup failed: no results for hostname lookup: gw"), "proxy-dns"),
     ],
@@ -134,6 +138,10 @@ def test_site_without_a_proxy(error: BaseException, reason: str) -> None:
         PlaywrightError("net::ERR_EMPTY_RESPONSE"),
         CurlError("curl: (52) Empty reply from server"),
         CurlError("curl: (35) TLS connect error"),
+        CurlError("curl: (1) Received HTTP/0.9 when not allowed"),
+        named("IncompleteRead", CurlError)("curl: (18) end of response with 97 bytes missing"),
+        PlaywrightError("Page.goto: net::ERR_INVALID_HTTP_RESPONSE at http://x/"),
+        PlaywrightError("Page.goto: NS_ERROR_NET_RESET"),
     ],
 )
 def test_connection_lost(error: BaseException) -> None:
@@ -186,6 +194,10 @@ def test_unknown() -> None:
         verdict = JUDGE.exception(error)
         assert (verdict.kind, verdict.strength) == (Kind.SITE_ERROR, Strength.WEAK)
         assert verdict.reason == f"exception-{type(error).__name__[:60]}"
+    browser = JUDGE.exception(
+        PlaywrightError("Page.goto: net::ERR_TOO_MANY_REDIRECTS at http://x/")
+    )
+    assert browser.reason == "exception-ERR_TOO_MANY_REDIRECTS"
 
 
 def test_no_secret_is_repeated() -> None:

@@ -133,7 +133,9 @@ class Limit:
             near = 0.7 * self.edge < self.cap < 1.2 * self.edge
             if near:
                 self.safe = min(self.safe, self.cap)  # beyond the old cap, scouts go first
-            self.cap *= 1.0 + 0.1 / 2.0**self.met if near else 1.5
+            raised = self.cap * (1.0 + 0.1 / 2.0**self.met if near else 1.5)
+            if not self.table.is_wall(self.scale, raised):
+                self.cap = raised
             self._grow_at = now + self._step
 
     def blocked(self, levels: Levels, now: float, *, retry_after: float | None = None) -> None:
