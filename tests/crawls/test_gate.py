@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import pytest
-
-from tests.crawls.scenery import assert_clean, stat, through, urls
+from tests.crawls.scenery import assert_clean, stat, through
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from loopback import World
 
     from tests.world.crawls import Crawler
