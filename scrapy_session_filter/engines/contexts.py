@@ -52,7 +52,7 @@ class Context:
     handler: Any
     users: weakref.WeakSet[Request] = field(default_factory=weakref.WeakSet)
     pages: weakref.WeakSet[Any] = field(default_factory=weakref.WeakSet)
-    synced: dict[Key, Row] = field(default_factory=dict)
+    synced: dict[Key, Row] = field(default_factory=dict, repr=False)
     touched: float = 0.0
     closing: bool = False
     opening: bool = False
