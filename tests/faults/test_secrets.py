@@ -99,7 +99,15 @@ def test_no_secret_is_found_again(
         else:
             mine = set() if path.name == "response_headers" else cookies
             assert not [secret for secret in hidden | mine if secret in content], path
-    assert places >= {"job", ".scrapy", "files", "crawl.log", "items.jsonl", "end.json", "reprs.txt"}
+    assert places >= {
+        "job",
+        ".scrapy",
+        "files",
+        "crawl.log",
+        "items.jsonl",
+        "end.json",
+        "reprs.txt",
+    }
     assert "Error caught on signal handler" not in result.log
     assert len(list(crawl.folder.glob("job/requests.queue/**/*"))) > 1
     assert len(list(crawl.folder.glob(".scrapy/cache/**/request_headers"))) > 10
