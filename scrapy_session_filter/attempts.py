@@ -6,8 +6,8 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from scrapy_session_filter.extension import RUNS
-from scrapy_session_filter.tracking import Track, strip
-from scrapy_session_filter.verdict import Kind, Strength, Verdict
+from scrapy_session_filter.tracking import PIN, Track, strip
+from scrapy_session_filter.verdict import About, Kind, Strength, Verdict
 
 if TYPE_CHECKING:
     from scrapy import Request
@@ -21,23 +21,39 @@ _CHANGED_ON_THE_WAY = (
     *("Cookie", "Referer"),
 )
 """Headers that Scrapy's redirect middlewares remove or set."""
+COUNTRIES = 3
+"""Exits that a page is tried through which its site keeps from their countries: more are likely of
+the same ones."""
 
 
 def may_try_again(track: Track, verdict: Verdict, retry_times: int) -> bool:
-    """Return whether a page may cost another attempt; a pinned one never on another session."""
+    """Return whether a page may cost another attempt; a pinned one never on another session.
+
+    A page that is refused to one country after another is tried `COUNTRIES` times in all.
+    """
+    if verdict.about is About.COUNTRY and track.countries >= COUNTRIES:
+        return False
     return track.attempts < retry_times and not (track.pinned and verdict.kind is Kind.BLOCKED)
 
 
 def again(
-    request: Request, track: Track, *, binding: EngineBinding | None = None, failed: bool = False
+    request: Request,
+    track: Track,
+    *,
+    binding: EngineBinding | None = None,
+    failed: bool = False,
+    stays: bool = False,
 ) -> Request:
     """Return a copy to hand to the scheduler; ``failed`` counts one more attempt against the page.
 
-    A redirect chain starts again at its first URL. The priority stays as it is. The copy passes the
-    duplicates filter; the user's own ``dont_filter`` is put back when it arrives.
+    ``stays``: in the same session, if it is not gone by then. A redirect chain starts again at its
+    first URL. The priority stays as it is. The copy passes the duplicates filter; the user's own
+    ``dont_filter`` is put back when it arrives.
     """
     copy = _first_of_chain(request, track)
     if binding is not None and track.marks is not None:
+        if failed or stays:
+            binding.renew(copy)
         binding.take_off(copy, track.marks)
     strip(copy, track)
     lifted = not copy.dont_filter
@@ -46,13 +62,19 @@ def again(
         pinned=track.pinned,
         retry_times=copy.meta.get("retry_times", 0),
         attempts=track.attempts + failed,
+        countries=track.countries,
         avoid=track.avoid + ([track.session] if failed and track.session else []),
         returned=True,
         lifted=lifted,
         restarted=track.restarted or "redirect_urls" in request.meta,
         start=track.start,
         asked=track.asked,
+        renewed=track.renewed or stays,
+        stays=track.stays or stays,
+        init=track.init,
     ).put_on(copy)
+    if stays:
+        copy.meta[PIN] = track.session
     return copy
 
 

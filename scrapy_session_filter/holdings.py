@@ -27,7 +27,7 @@ class Share:
     """Exits that were claimed, the sessions on them, and what is known of the site."""
 
     exits: set[str] = field(default_factory=set)
-    rows: list[Row] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list, repr=False)
     state: dict[str, Any] | None = None
     short: int = 0
     error: StoreError | None = None

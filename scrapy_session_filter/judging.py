@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import time
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from scrapy.utils.response import get_meta_refresh
 
 from scrapy_session_filter.tracking import is_inline, is_robots
 from scrapy_session_filter.verdict import OK, Kind, Strength, Verdict
+from scrapy_session_filter.verdicts import Stopwatch
 
 if TYPE_CHECKING:
     from scrapy import Request
@@ -38,6 +40,7 @@ class AnswerJudge:
         self._ignored_tags = settings.getlist("METAREFRESH_IGNORE_TAGS")
         self._longest_refresh = settings.getint("METAREFRESH_MAXDELAY")
         self._complained: set[str] = set()
+        self._stopwatch = Stopwatch()
 
     async def answer(
         self, request: Request, response: Response, lease: Lease
@@ -92,8 +95,10 @@ class AnswerJudge:
         if hook is None or verdict.kind is Kind.PROXY_ERROR or is_robots(request):
             return verdict
         response.request = request
+        started = time.perf_counter()
         try:
             opinion = hook(response)
+            self._stopwatch.stop(SPIDER_HOOK, started)
             if inspect.isawaitable(opinion):
                 opinion = await opinion
         except Exception as error:  # noqa: BLE001 - a spider may raise anything; the crawl goes on

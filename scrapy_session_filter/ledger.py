@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from scrapy_session_filter.policies.health import SiteHealth
 from scrapy_session_filter.session import Lease, Outcome, Session, State
-from scrapy_session_filter.verdict import Kind
+from scrapy_session_filter.verdict import About, Kind
 
 if TYPE_CHECKING:
     from scrapy_session_filter.policies import Policy
@@ -103,8 +103,12 @@ class Ledger:
             return
         if kind is not Kind.PROXY_ERROR:
             self._endpoint_health.worked(endpoint)
-            if kind is Kind.OK and self._proxies is not None:
+            if self._proxies is None:
+                return
+            if kind is Kind.OK:
                 self._proxies.worked(endpoint)
+            elif outcome.verdict.about is About.COUNTRY:
+                self._proxies.refuse_country(endpoint)
         elif fresh and not self._dry_run:
             self._endpoint_health.failed(endpoint, outcome.now)
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from scrapy_session_filter.holdings import Share
     from scrapy_session_filter.identities import IdentitySource
+    from scrapy_session_filter.inits import SiteInits
     from scrapy_session_filter.outbox import Outbox
     from scrapy_session_filter.policies import Policy
     from scrapy_session_filter.proxies import ProxySource
@@ -67,6 +68,7 @@ class SitePools:
         outbox: Outbox,
         tenure: Tenure,
         remember: Callable[[Session], None],
+        inits: Callable[[SessionPool], SiteInits] | None = None,
     ) -> None:
         self.endpoint_health = EndpointHealth()
         self.restored = snapshot.Restored()
@@ -90,6 +92,7 @@ class SitePools:
         self._outbox = outbox
         self._tenure = tenure
         self._remember = remember
+        self._inits = inits
         self._pools: OrderedDict[str, SessionPool] = OrderedDict()  # the longest unused first
         self._loading: dict[str, asyncio.Task[SessionPool]] = {}
         self._batches = 0
@@ -186,6 +189,7 @@ class SitePools:
             rng=self._rng,
             watcher=self._watcher,
             dry_run=self._dry_run,
+            inits=self._inits,
             tenure=self._tenure,
         )
 

@@ -38,14 +38,16 @@ class Arrival(Enum):
 class Track:
     """What we know of a page on its way through attempts, redirects and waits.
 
-    ``attempts`` counts what BLOCKED, THROTTLED and PROXY_ERROR have cost; ``avoid`` holds the ids of
-    sessions the page failed on. ``marks`` is what the engine binding needs to undo itself.
-    ``returned`` marks a copy of ours, ``scheduled`` one that went through the scheduler, ``inline`` a
-    request that does not. ``lifted`` is set while the user's ``dont_filter`` is false and the request
-    has ours; ``start`` says how the first request of a redirect chain can be made again,
-    ``restarted`` that it was; ``asked`` (wall clock) since when a pin waits; ``amended`` that a
-    callback reported the answer as a block; ``delivered`` that a block page was handed over, with
-    meta that lets it pass.
+    ``attempts`` counts what BLOCKED, THROTTLED and PROXY_ERROR have cost, ``countries`` those that were
+    about an exit's country; ``avoid`` holds the ids of sessions the page failed on. ``marks`` is what
+    the engine binding needs to undo itself. ``returned`` marks a copy of ours, ``scheduled`` one that
+    went through the scheduler, ``inline`` a request that does not. ``lifted`` is set while the user's
+    ``dont_filter`` is false and the request has ours; ``start`` says how the first request of a
+    redirect chain can be made again, ``restarted`` that it was; ``asked`` (wall clock) since when a pin
+    waits; ``amended`` that a callback reported the answer as a block; ``delivered`` that a block page
+    was handed over, with meta that lets it pass. ``init`` is the lease of the init that fetches the
+    request; ``renewed`` marks a page whose session was prepared anew for it, ``stays`` that it waits
+    for that one.
     """
 
     session: str | None = None
@@ -56,6 +58,7 @@ class Track:
     redirect_times: int = 0
     pinned: bool = False
     attempts: int = 0
+    countries: int = 0
     avoid: list[str] = field(default_factory=list)
     marks: dict[str, Any] | None = None
     returned: bool = False
@@ -67,6 +70,9 @@ class Track:
     asked: float | None = None
     amended: bool = False
     delivered: bool = False
+    init: str | None = None
+    renewed: bool = False
+    stays: bool = False
 
     @classmethod
     def of(cls, request: Request) -> Track | None:

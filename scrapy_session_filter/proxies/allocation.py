@@ -8,13 +8,14 @@ from __future__ import annotations
 import heapq
 import math
 from dataclasses import dataclass
+from itertools import count
 from typing import TYPE_CHECKING
 
 from scrapy_session_filter.proxies.endpoint_health import LONGEST_REST, is_time
 from scrapy_session_filter.sampling import SampleSet
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
     from random import Random
 
     from scrapy_session_filter.proxies.endpoint import ProxyEndpoint
@@ -25,6 +26,8 @@ FIRST_REST = 60.0
 
 scrapy-rotating-proxies starts at 300 s; one minute is a whole window of the rate limits in common use.
 """
+
+_LOOKS = 100  # proxies whose country is looked at for one that is not refused
 
 
 @dataclass(slots=True)
@@ -63,6 +66,7 @@ class SiteProxies:
         self._waking: list[tuple[float, str]] = []
         self._claimed: set[str] | None = set() if shared else None
         self._changed: set[str] = set()
+        self._refused: set[str] = set()  # countries that the site is kept from
         self.update(endpoints)
 
     @property
@@ -145,13 +149,14 @@ class SiteProxies:
     ) -> ProxyEndpoint | None:
         """Take a proxy for a new session, of ``group`` if it can, or None if none is free now.
 
-        Proxies whose keys are in ``avoid`` are taken only where there is no other.
+        Proxies whose keys are in ``avoid``, and those of countries that the site refuses, are taken
+        only where there is no other.
         """
         self._wake_due(now)
         source = self._free
         if group is not None and self._groups:
             source = self._groups.get(group) or self._free
-        refuse = (lambda endpoint: endpoint.key in avoid) if avoid else None
+        refuse = self._refusal(avoid) if avoid or self._refused else None
         while len(source):
             endpoint = source.draw(self._rng, refuse) or source[0]
             wake = self._health.wake(endpoint)
@@ -165,9 +170,23 @@ class SiteProxies:
                 source = self._free
         return self._gateway(now)
 
+    def _refusal(self, avoid: Collection[str]) -> Callable[[ProxyEndpoint], bool]:
+        looks = count()
+        return lambda endpoint: (
+            endpoint.key in avoid
+            or (bool(self._refused) and next(looks) < _LOOKS and endpoint.country in self._refused)
+        )
+
     def _gateway(self, now: float) -> ProxyEndpoint | None:
         awake = [gateway for gateway in self._gateways if self._health.wake(gateway) <= now]
+        if self._refused:
+            awake = [gate for gate in awake if gate.country not in self._refused] or awake
         return self._rng.choice(awake) if awake else None
+
+    def refuse_country(self, endpoint: ProxyEndpoint) -> None:
+        """Note that the site is kept from the proxy's country, if that is known: others come first."""
+        if endpoint.country is not None:
+            self._refused.add(endpoint.country)
 
     def has_free(self, now: float) -> bool:
         """Return whether `take` may find a proxy now."""
@@ -215,6 +234,8 @@ class SiteProxies:
 
     def worked(self, endpoint: ProxyEndpoint) -> None:
         """Note a success on this site: the next block rests the proxy for the first time again."""
+        if self._refused:
+            self._refused.discard(endpoint.country or "")
         if self._rests and self._rests.pop(endpoint.key, None) is not None:
             self._changed.add(endpoint.key)
 

@@ -22,6 +22,8 @@ _BARE_PASSWORD = re.compile(r"[^/@:]*:(?!/)")
 _BARE_USER = re.compile(r"[^/@]+@(?=[\w.-]+:\d|\[)")
 _HEADER = re.compile(r"\b(Basic\s+)[\w+/=-]+", re.IGNORECASE)
 
+_COUNTRY = re.compile(r"(?:^|[-_ .])(?:country|cc)[-_=]([a-z]{2})(?![a-z])", re.IGNORECASE)
+
 
 def mask(text: object) -> str:
     """Return ``str(text)`` with everything that looks like proxy credentials replaced by ``***``.
@@ -90,6 +92,15 @@ class ProxyEndpoint:
         if self.host[-1].isdigit():  # no top-level domain ends in a digit
             return f"{self.host.rpartition('.')[0]}.0/24"
         return None
+
+    @property
+    def country(self) -> str | None:
+        """The two letters of the exit's country where the credentials ask for one, else None.
+
+        As providers write it: ``user-country-us``, ``customer-x-cc-US``, ``password_country-us``.
+        """
+        match = _COUNTRY.search(f"{self.username} {self.password}")
+        return match[1].lower() if match else None
 
     def credentials(self, session_id: str) -> tuple[str, str] | None:
         """Return user name and password for a session, or None where the proxy asks for none."""

@@ -7,6 +7,7 @@ from scrapy_session_filter.verdicts.answer import Answer
 from scrapy_session_filter.verdicts.detectors import BUILT_IN, Detector
 from scrapy_session_filter.verdicts.judging import Explanation, Judge, judge
 from scrapy_session_filter.verdicts.rules import Rule, Where
+from scrapy_session_filter.verdicts.slow import Stopwatch
 
 __all__ = [
     "BUILT_IN",
@@ -17,6 +18,7 @@ __all__ = [
     "Judge",
     "Kind",
     "Rule",
+    "Stopwatch",
     "Strength",
     "Verdict",
     "Where",

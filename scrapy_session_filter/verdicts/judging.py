@@ -24,6 +24,7 @@ from scrapy_session_filter.verdicts.own_rules import own_rules
 from scrapy_session_filter.verdicts.retry_after import parse_retry_after
 from scrapy_session_filter.verdicts.rules import Rule, RuleBook
 from scrapy_session_filter.verdicts.sites import SITES
+from scrapy_session_filter.verdicts.slow import Stopwatch, Watched
 from scrapy_session_filter.verdicts.statuses import by_status, parse_block_statuses
 from scrapy_session_filter.verdicts.titles import TITLES
 from scrapy_session_filter.verdicts.transport import by_exception
@@ -71,8 +72,9 @@ class Judge:
         book = RuleBook((rule for rule in RULES if rule.name not in replaced), own)
         config = DetectorConfig(book, _markers(block_markers), expect)
         self.book = book
+        stopwatch = Stopwatch()
         self.detectors: list[Detector] = [
-            _made(detector, config)
+            _timed(_made(detector, config), stopwatch)
             for detector in (
                 (HeaderDetector, RedirectDetector, PageDetector, ExpectDetector, StatusDetector)
                 if detectors is None
@@ -137,7 +139,7 @@ class Judge:
                 )
             )
         for detector in self.detectors:
-            name = getattr(detector, "__name__", type(detector).__name__)
+            name = _name(detector)
             said = self._first((detector,), answer)
             remarks.append(Remark(name, "detector", said))
         return Explanation(self.answer(answer), tuple(remarks))
@@ -165,7 +167,7 @@ class Judge:
         return False
 
     def _complain(self, detector: Detector, kind: str, text: str) -> None:
-        name = getattr(detector, "__name__", type(detector).__name__)
+        name = _name(detector)
         if (name, kind) not in self._complained:
             self._complained.add((name, kind))
             logger.error("Detector %s abstains: %.200s (said once)", name, text)
@@ -246,3 +248,19 @@ def _markers(value: Iterable[bytes]) -> tuple[bytes, ...]:
     if not all(isinstance(marker, bytes) and marker for marker in markers):
         raise ConfigurationError(setting, value, expected)
     return markers
+
+
+def _timed(detector: Any, stopwatch: Stopwatch) -> Any:
+    """Return the detector, watched if it runs code or patterns of the user's."""
+    if isinstance(detector, (HeaderDetector, RedirectDetector, PageDetector, StatusDetector)):
+        return detector
+    if isinstance(detector, ExpectDetector) and not detector.expectations:
+        return detector
+    return Watched(detector, _name(detector), stopwatch)
+
+
+def _name(detector: Any) -> str:
+    if isinstance(detector, Watched):
+        return detector.name
+    name: str = getattr(detector, "__name__", type(detector).__name__)
+    return name

@@ -9,6 +9,7 @@ to 2.19 (``Download*Error``) with the handlers for HTTP/1.1, HTTP/2, aiohttp, ht
 from __future__ import annotations
 
 import errno
+import re
 from typing import TYPE_CHECKING
 
 from scrapy_session_filter.verdict import About, Kind, Strength, Verdict
@@ -20,15 +21,15 @@ _CHAIN_LIMIT = 8  # causes looked at
 _MESSAGE_LIMIT = 600  # characters
 
 # What failed: reason to the texts (lower case) and class names that say so, in order.
-# Sources: Scrapy's download handlers 2.14 to 2.19, Chromium's net_error_list.h,
-# libcurl-errors(3), errno(3).
+# Sources: Scrapy's download handlers 2.14 to 2.19, Chromium's net_error_list.h, Firefox's
+# xpcom/base/ErrorList.py, Playwright's messages, libcurl-errors(3), errno(3).
 _LOCAL = {
     "local-open-files": ("too many open files", "err_insufficient_resources"),
     "local-no-route": (
         *("no route to host", "network is unreachable", "network is down", "noroute"),
         *("err_internet_disconnected", "err_network_changed", "err_address_unreachable"),
     ),
-    "local-bind": ("cannot assign requested address", "address already in use"),
+    "local-bind": (*("cannot assign requested address", "address already in use", "curl: (45)"),),
     "local-resolver": (
         *(
             "temporary failure in name resolution",
@@ -37,7 +38,13 @@ _LOCAL = {
         ),
         *("err_dns_server_failed", "err_dns_timed_out", "err_dns_malformed_response"),
     ),
-    "local-memory": ("cannot allocate memory", "no buffer space available", "err_out_of_memory"),
+    "local-browser": ("page crashed", "target crashed", "browsertype.launch", "from the driver"),
+    "local-memory": (
+        "cannot allocate memory",
+        "no buffer space available",
+        "err_out_of_memory",
+        "curl: (27)",
+    ),
 }
 _LOCAL_NAMES = {"ConnectBindError": "local-bind", "NoRouteError": "local-no-route"}
 _LOCAL_ERRNOS = {
@@ -55,6 +62,7 @@ _PROXY = {
     "proxy-auth": (
         *("proxy authentication", "err_proxy_auth", "err_unexpected_proxy_auth"),
         *("err_invalid_auth_credentials", "'status': 407", "response 407", "407, message"),
+        "ns_error_proxy_authentication",
     ),
     "proxy-refused": (
         *(
@@ -64,6 +72,7 @@ _PROXY = {
             "could not resolve proxy",
         ),
         *("cannot connect to proxy", "failed to connect to proxy", "curl: (97)"),
+        *("ns_error_proxy_", "ns_error_unknown_proxy_host"),
     ),
     "proxy-tunnel": (
         *(
@@ -87,16 +96,28 @@ _CANCELLED = (
 )
 _DNS = (
     frozenset(("CannotResolveHostError", "DNSLookupError", "ClientConnectorDNSError", "gaierror")),
-    ("err_name_not_resolved", "could not resolve host", "name or service not known"),
+    (
+        "err_name_not_resolved",
+        "could not resolve host",
+        "name or service not known",
+        "ns_error_unknown_host",
+    ),
 )
 _TIMEOUT = (
     frozenset(("DownloadTimeoutError", "TimeoutError", "TimeoutException", "Timeout")),
-    ("err_timed_out", "err_connection_timed_out", "timed out", "took longer than"),
+    (
+        "err_timed_out",
+        "err_connection_timed_out",
+        "timed out",
+        "took longer than",
+        "ns_error_net_timeout",
+    ),
 )
 _REFUSED = (
     frozenset(("DownloadConnectionRefusedError", "ConnectionRefusedError", "ClientConnectorError")),
     (
         *("err_connection_refused", "err_connection_failed", "connection refused", "curl: (7)"),
+        "ns_error_connection_refused",
         *("all connection attempts failed",),
     ),
 )
@@ -110,35 +131,41 @@ _LOST = (
     ),
     (
         *("err_connection_reset", "err_connection_closed", "err_empty_response", "err_http2_"),
-        *(
-            "err_ssl",
-            "err_cert",
-            "err_quic",
-            "curl: (35)",
-            "curl: (52)",
-            "curl: (56)",
-            "curl: (92)",
-        ),
+        *("err_ssl", "err_cert", "err_quic", "err_invalid_http_response", "err_incomplete_"),
+        *("ns_error_net_", "ns_error_abort", "ssl_error_", "sec_error_"),
+        *("curl: (1)", "curl: (8)", "curl: (16)", "curl: (18)", "curl: (35)", "curl: (52)"),
+        *("curl: (55)", "curl: (56)", "curl: (60)", "curl: (92)", "curl: (95)", "curl: (96)"),
     ),
 )
+
+_BROWSER_ERROR = re.compile(r"(?<=net::)err_[a-z0-9_]{1,50}|\bns_error_[a-z0-9_]{1,50}")
 
 
 def by_exception(exception: BaseException, *, proxied: bool = True) -> Verdict:
     """Return the verdict of a request that ended in an exception.
 
     ``proxied`` says whether it went through a proxy: then a refused connection or a time-out before
-    the site answered is the proxy's. An exception that nothing here knows is a SITE_ERROR with the
-    reason ``exception-<ClassName>``, to be counted by that name.
+    the site answered is the proxy's. That a site had answered (a browser loads a page for a long
+    time) the engine says by an attribute ``answered`` of the exception. An exception that nothing
+    here knows is a SITE_ERROR with the reason ``exception-<ClassName>``, or the browser's own name of
+    it, to be counted by that name.
     """
     chain = list(_chain(exception))
     names = {cls.__name__ for error in chain for cls in type(error).__mro__}
     text = "\n".join(_message(error) for error in chain).lower()
+    proxied = proxied and not getattr(exception, "answered", False)
     return (
         _local(chain, names, text)
         or (_proxy(names, text) if proxied else None)
         or _connection(names, text, proxied=proxied)
-        or Verdict(Kind.SITE_ERROR, f"exception-{type(exception).__name__[:60]}", Strength.WEAK)
+        or Verdict(Kind.SITE_ERROR, f"exception-{_name(exception, text)}", Strength.WEAK)
     )
+
+
+def _name(exception: BaseException, text: str) -> str:
+    """Return what an unknown exception is counted by: browsers' errors are all of one class."""
+    browser = _BROWSER_ERROR.search(text)
+    return browser[0].upper() if browser else type(exception).__name__[:60]
 
 
 def _local(chain: list[BaseException], names: set[str], text: str) -> Verdict | None:

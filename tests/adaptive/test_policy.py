@@ -9,6 +9,7 @@ import pytest
 
 from scrapy_session_filter.policies import POLICIES
 from scrapy_session_filter.policies.adaptive import AdaptivePolicy
+from scrapy_session_filter.policies.adaptive.intensity import WINDOWS
 from scrapy_session_filter.policies.base import KEEP, RETIRE, Decision, PolicyContext
 from scrapy_session_filter.session import Outcome, Session
 from scrapy_session_filter.verdict import OK
@@ -144,7 +145,8 @@ def test_exploration_stops_when_it_is_not_paid_for(driver: Driver) -> None:
 
 def test_an_abandoned_exploration_is_not_paid(driver: Driver) -> None:
     """Tokens come back, and scouts in flight do not leak."""
-    before = driver.policy.budget.tokens
+    driver.working(1)
+    before = driver.policy.budget.tokens = 5.0
     lease = driver.lease(0.0, driver.choose(0.0))
     assert driver.policy.budget.tokens < before
     driver.policy.abandoned(lease)
@@ -199,7 +201,7 @@ def test_it_explains_what_it_learnt(driver: Driver) -> None:
     driver.working(3)
     for _ in range(20):
         driver.policy.ladder.learn(True, 4, True)
-    driver.policy.limit.blocked((20.0,) * 6, 0.0, retry_after=10.0)
+    driver.policy.limit.blocked((20.0,) * len(WINDOWS), 0.0, retry_after=10.0)
     told = driver.policy.explain(1.0)
     assert "3 sessions take requests" in told
     assert "17 requests per 60 s" in told

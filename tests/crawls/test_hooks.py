@@ -109,8 +109,10 @@ def test_the_spider_hook_decides(world: World, crawl: Crawler, coroutine: str, c
 
 
 def test_a_broken_hook_is_not_heard(world: World, crawl: Crawler) -> None:
-    """A hook that raises or returns nonsense is counted, said once, and never blocks anything."""
+    """A hook that raises, returns nonsense or is slow is said once, and never blocks anything."""
     spider = """
+    import time
+
     import scrapy
 
     class Broken(scrapy.Spider):
@@ -126,6 +128,8 @@ def test_a_broken_hook_is_not_heard(world: World, crawl: Crawler) -> None:
         def session_filter_blocked(self, response):
             if response.url.endswith(("1", "3", "5")):
                 raise KeyError("mistake")
+            if response.url.endswith(("2", "4")):
+                time.sleep(0.25)
             return "yes"
     """
     result = crawl(spider, through(world))
@@ -135,6 +139,7 @@ def test_a_broken_hook_is_not_heard(world: World, crawl: Crawler) -> None:
     assert stat(result, "verdicts/BLOCKED") == 0
     assert result.log.count("session_filter_blocked raised KeyError") == 1
     assert result.log.count("session_filter_blocked returned a str") == 1
+    assert result.log.count("session_filter_blocked took ") == 1
     assert result.stats["watch/leases"] == 0
 
 

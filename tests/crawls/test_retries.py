@@ -213,3 +213,16 @@ def test_errback_says_why(world: World, crawl: Crawler) -> None:
         {"url": world.url("/page/0"), "kind": "BLOCKED", "attempts": 3, "blocked": True}
     ]
     assert len(by_session(world)) >= 2
+
+
+def test_a_page_kept_from_countries(make_world: Callable[..., World], crawl: Crawler) -> None:
+    """What a site refuses to one country after another is tried through three exits, no more."""
+    world = make_world(20, proxy={"in_turn": True})
+    page = "<title>Access denied</title><p>Cloudflare <span class='cf-error-code'>1009</span>"
+    world.site.on("/page/0", {"status": 403, "body": page.replace("'", '"')})
+    result = crawl(urls(world, 4), through(world))
+    assert_clean(world, result)
+    assert [visit.path for visit in world.site.visits].count("/page/0") == 3
+    assert stat(result, "blocked/cloudflare/country-ban") == 3
+    assert stat(result, "gave_up") == 1
+    assert len(result.pages) == 3

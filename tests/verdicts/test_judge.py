@@ -244,3 +244,17 @@ def test_crawl_of_half_404s_and_logins() -> None:
     missing = answer(html("<h1>404</h1><p>Not here</p>", "Not found"), 404)
     form = answer(html('<form><input type="password"><div class="g-recaptcha"></div></form>'))
     assert {judge.answer(page).kind for page in (missing, form) * 500} == {Kind.OK}
+
+
+def test_slow_detectors(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """Code of the user's that takes long is named in a warning, once."""
+    clock = iter(range(100))
+    path = "scrapy_session_filter.verdicts.slow.time.perf_counter"
+    monkeypatch.setattr(path, lambda: float(next(clock)))
+    mine = Judge(detectors=[empty_listing, PageDetector])
+    for _ in range(3):
+        assert mine.answer(answer(b"<p>0 results</p>")) is SOFT
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "empty_listing took 1.0 s" in caplog.text
+    assert Judge(expect={"x": {"bytes": b"y"}}).answer(answer(b"x", url="http://x")).is_block
+    assert "ExpectDetector took" in caplog.text

@@ -68,12 +68,18 @@ CurlError = named("RequestException", OSError)
         (named("ProxyError")("503 Service Unavailable"), "proxy-refused"),
         (PlaywrightError("Page.goto: net::ERR_PROXY_CONNECTION_FAILED at https://x/"), "proxy-refused"),
         (PlaywrightError("Page.goto: net::ERR_TUNNEL_CONNECTION_FAILED at https://x/"), "proxy-tunnel"),
+        (PlaywrightError("Page.goto: NS_ERROR_PROXY_AUTHENTICATION_FAILED"), "proxy-auth"),
+        (PlaywrightError("Page.goto: Timeout 30000ms exceeded: net::ERR_TIMED_OUT"), "proxy-timeout"),
         (PlaywrightError("Page.goto: net::ERR_INVALID_AUTH_CREDENTIALS at https://x/"), "proxy-auth"),
         (named("TimeoutError", PlaywrightError)("Page.goto: Timeout 30000ms exceeded."), "proxy-timeout"),
         (CurlError("Failed to perform, curl: (5) Could not resolve proxy: gw"), "proxy-refused"),
         (CurlError("Failed to perform, curl: (56) CONNECT tunnel failed, response 407"), "proxy-auth"),
         (CurlError("Failed to perform, curl: (56) CONNECT tunnel failed, response 500"), "proxy-tunnel"),
         (CurlError("Failed to perform, curl: (7) Failed to connect to gw port 1"), "proxy-refused"),
+        (CurlError("Failed to perform, curl: (7) CONNECT tunnel failed, response 407"), "proxy-auth"),
+        (named("ProxyError", CurlError)("Failed to perform, curl: (56) Proxy CONNECT aborted"), "proxy-tunnel"),
+        (PlaywrightError("Page.goto: NS_ERROR_PROXY_CONNECTION_REFUSED"), "proxy-refused"),
+        (PlaywrightError("Page.goto: NS_ERROR_NET_TIMEOUT"), "proxy-timeout"),
         (CurlError("Failed to perform, curl: (28) Operation timed out after 30000 ms"), "proxy-timeout"),
         (newer("CannotResolveHostError")("DNS lookup failed: no results for hostname lookup: gw"), "proxy-dns"),
     ],
@@ -134,6 +140,10 @@ def test_site_without_a_proxy(error: BaseException, reason: str) -> None:
         PlaywrightError("net::ERR_EMPTY_RESPONSE"),
         CurlError("curl: (52) Empty reply from server"),
         CurlError("curl: (35) TLS connect error"),
+        CurlError("curl: (1) Received HTTP/0.9 when not allowed"),
+        named("IncompleteRead", CurlError)("curl: (18) end of response with 97 bytes missing"),
+        PlaywrightError("Page.goto: net::ERR_INVALID_HTTP_RESPONSE at http://x/"),
+        PlaywrightError("Page.goto: NS_ERROR_NET_RESET"),
     ],
 )
 def test_connection_lost(error: BaseException) -> None:
@@ -154,6 +164,8 @@ def test_connection_lost(error: BaseException) -> None:
         (twisted_error.NoRouteError(), "local-no-route"),
         (OSError(errno.EHOSTUNREACH, "No route to host"), "local-no-route"),
         (PlaywrightError("net::ERR_INTERNET_DISCONNECTED"), "local-no-route"),
+        (PlaywrightError("Page.goto: Page crashed"), "local-browser"),
+        (PlaywrightError("Connection closed while reading from the driver"), "local-browser"),
         (CurlError("curl: (7) Network is unreachable"), "local-no-route"),
         (OSError(-3, "Temporary failure in name resolution"), "local-resolver"),
         (OSError(errno.ENOMEM, "Cannot allocate memory"), "local-memory"),
@@ -175,6 +187,15 @@ def test_blames_no_proxy(error: BaseException) -> None:
     assert JUDGE.exception(error).kind is Kind.SITE_ERROR
 
 
+def test_a_page_that_takes_long_is_not_the_proxys_fault() -> None:
+    """Once the site has answered, what fails in a browser is the site's."""
+    error = PlaywrightError("Page.goto: Timeout 30000ms exceeded: net::ERR_TIMED_OUT")
+    assert JUDGE.exception(error).kind is Kind.PROXY_ERROR
+    error.answered = True
+    verdict = JUDGE.exception(error)
+    assert (verdict.kind, verdict.reason) == (Kind.SITE_ERROR, "timeout")
+
+
 def test_unknown() -> None:
     """An exception nobody knows is named by its class, and its text may be broken."""
 
@@ -186,6 +207,10 @@ def test_unknown() -> None:
         verdict = JUDGE.exception(error)
         assert (verdict.kind, verdict.strength) == (Kind.SITE_ERROR, Strength.WEAK)
         assert verdict.reason == f"exception-{type(error).__name__[:60]}"
+    browser = JUDGE.exception(
+        PlaywrightError("Page.goto: net::ERR_TOO_MANY_REDIRECTS at http://x/")
+    )
+    assert browser.reason == "exception-ERR_TOO_MANY_REDIRECTS"
 
 
 def test_no_secret_is_repeated() -> None:
