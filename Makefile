@@ -5,12 +5,15 @@ BIN := .venv/bin
 PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip --quiet --disable-pip-version-check
 ARGS ?=
 
-.PHONY: setup demo demo-distributed test check bench bench-policies soak clean
+.PHONY: setup demo demo-browser demo-distributed test check bench bench-browser bench-policies soak clean
 
 setup: .venv/test-ready .venv/dev-ready  ## the virtual environment, for tests and for checks
 
 demo: .venv/test-ready  ## crawl a shop that bans, without and with the plugin
 	$(BIN)/python example_project/demo.py
+
+demo-browser: .venv/test-ready  ## the same shop by browser sessions; needs a Chromium
+	$(BIN)/python example_project/demo_browser.py
 
 demo-distributed: .venv/test-ready  ## crawl it with three processes that share URLs and sessions
 	$(BIN)/python example_project/distributed_demo.py $(ARGS)
@@ -32,6 +35,9 @@ check: .venv/dev-ready  ## linters, types and layers
 bench: .venv/test-ready  ## what the plugin costs
 	$(BIN)/python -m benchmarks.overhead $(ARGS)
 	$(BIN)/python -m benchmarks.pool_cost
+
+bench-browser: .venv/dev-ready  ## 300 browser contexts, opened and closed; needs a Chromium
+	$(BIN)/python -m benchmarks.browser_contexts $(ARGS)
 
 bench-policies: .venv/dev-ready  ## all policies side by side in the simulator; ARGS="--seeds 1"
 	$(BIN)/python -m benchmarks.run_arena $(ARGS)

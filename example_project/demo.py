@@ -30,11 +30,11 @@ CRAWLS: dict[str, dict[str, str]] = {
 NAME_WIDTH = max(map(len, CRAWLS))
 
 
-def crawl(name: str, settings: dict[str, str]) -> dict[str, Any]:
-    """Run ``scrapy crawl shop`` and return the site's report; its log stays in the state folder."""
+def crawl(name: str, settings: dict[str, str], spider: str = "shop") -> dict[str, Any]:
+    """Run ``scrapy crawl`` and return the site's report; its log stays in the state folder."""
     print(f"{name} ...", flush=True)
     report, log = STATE / f"{name}.json", STATE / f"{name}.log"
-    command = [sys.executable, "-m", "scrapy", "crawl", "shop"]
+    command = [sys.executable, "-m", "scrapy", "crawl", spider]
     for key, value in {**settings, "SHOP_REPORT": str(report), "LOG_FILE": str(log)}.items():
         command += ["-s", f"{key}={value}"]
     env = {k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy")}

@@ -35,7 +35,7 @@ class Acquirer:
         extension = self._extension
         while True:
             pin = request.meta.get(PIN)
-            track.pinned = pin is not None
+            track.pinned = pin is not None and not track.stays
             try:
                 got = (
                     pool.try_acquire(attempt=track.attempts, avoid=track.avoid)
@@ -51,7 +51,8 @@ class Acquirer:
                     self._check_patience(str(pin), track, pool)
                 return await self._wait(request, track, pool, None if pin is None else str(pin))
             except SessionFilterSessionGone as gone:
-                if request.meta.get(OPTIONAL):
+                if request.meta.get(OPTIONAL) or track.stays:
+                    track.stays = False
                     del request.meta[PIN]
                 elif not await self._may_come(gone.session_id, track, pool):
                     extension.count("sessions_gone")

@@ -25,8 +25,11 @@ def goes_without(request: Request, count: Callable[[str], None] = lambda why: No
     return urlparse_cached(request).scheme == "data"
 
 
-def refusal(request: Request) -> str | None:
-    """Return why a request cannot carry a session, so that it never goes out without; else None."""
+def refusal(request: Request, of_engine: Callable[[Request], str | None]) -> str | None:
+    """Return why a request cannot carry a session, so that it never goes out without; else None.
+
+    ``of_engine`` says what its download engine has against it.
+    """
     meta = request.meta
     scheme = urlparse_cached(request).scheme
     if scheme not in ("http", "https"):
@@ -36,9 +39,9 @@ def refusal(request: Request) -> str | None:
     elif meta.get("cookiejar") is not None:
         what = f'it brings its own "cookiejar"; to stay with a visitor pass meta "{PIN}"'
     elif meta.get("playwright_context") is not None:
-        what = 'it brings its own "playwright_context"'
-    elif meta.get("playwright"):
-        what = "scrapy-playwright ignores the session's proxy"
+        what = f'it brings its own "playwright_context"; to stay with a visitor pass meta "{PIN}"'
+    elif (why := of_engine(request)) is not None:
+        what = why
     else:
         return None
     return f'{request} was refused: {what}. Without a session, pass meta "{OPT_OUT}": False'

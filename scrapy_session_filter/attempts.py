@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from scrapy_session_filter.extension import RUNS
-from scrapy_session_filter.tracking import Track, strip
+from scrapy_session_filter.tracking import PIN, Track, strip
 from scrapy_session_filter.verdict import About, Kind, Strength, Verdict
 
 if TYPE_CHECKING:
@@ -37,15 +37,23 @@ def may_try_again(track: Track, verdict: Verdict, retry_times: int) -> bool:
 
 
 def again(
-    request: Request, track: Track, *, binding: EngineBinding | None = None, failed: bool = False
+    request: Request,
+    track: Track,
+    *,
+    binding: EngineBinding | None = None,
+    failed: bool = False,
+    stays: bool = False,
 ) -> Request:
     """Return a copy to hand to the scheduler; ``failed`` counts one more attempt against the page.
 
-    A redirect chain starts again at its first URL. The priority stays as it is. The copy passes the
-    duplicates filter; the user's own ``dont_filter`` is put back when it arrives.
+    ``stays``: in the same session, if it is not gone by then. A redirect chain starts again at its
+    first URL. The priority stays as it is. The copy passes the duplicates filter; the user's own
+    ``dont_filter`` is put back when it arrives.
     """
     copy = _first_of_chain(request, track)
     if binding is not None and track.marks is not None:
+        if failed or stays:
+            binding.renew(copy)
         binding.take_off(copy, track.marks)
     strip(copy, track)
     lifted = not copy.dont_filter
@@ -61,7 +69,12 @@ def again(
         restarted=track.restarted or "redirect_urls" in request.meta,
         start=track.start,
         asked=track.asked,
+        renewed=track.renewed or stays,
+        stays=track.stays or stays,
+        init=track.init,
     ).put_on(copy)
+    if stays:
+        copy.meta[PIN] = track.session
     return copy
 
 

@@ -100,9 +100,9 @@ def _accept(browser: Browser) -> str:
     return f"{pages}*/*;q=0.8"
 
 
-def _accept_language(browser: Browser, languages: Sequence[str]) -> str:
+def accept_language(languages: Sequence[str], engine: str = "chromium") -> str:
     """Return Accept-Language; Firefox spreads the weights evenly, the others go down by 0.1."""
-    step = 1 / len(languages) if browser.engine == "firefox" else 0.1
+    step = 1 / len(languages) if engine == "firefox" else 0.1
     weighted = (
         f"{language};q={int(max(1 - step * place, 0.1) * 10 + 0.5) / 10}"
         for place, language in enumerate(languages[1:], 1)
@@ -117,5 +117,5 @@ def browser_headers(user_agent: str, browser: Browser, languages: Sequence[str])
         **hints,
         "User-Agent": user_agent,
         "Accept": _accept(browser),
-        "Accept-Language": _accept_language(browser, languages),
+        "Accept-Language": accept_language(languages, browser.engine),
     }

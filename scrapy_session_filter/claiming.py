@@ -90,12 +90,17 @@ class ClaimKeeper:
         renewing = now >= self._renew_at
         wishes = self._pools.wishes(now, renewing=renewing) if now >= self._grace_until else {}
         some = dict(list(wishes.items())[:MOST_CLAIMS])
-        call = partial(self._ask, renewing, self._pools.sites, some)
+        call = partial(self._ask, self._generation, renewing, self._pools.sites, some)
         asked = asyncio.wrap_future(self._thread.submit(call))
         asked.add_done_callback(partial(self._hear, now))
 
-    def _ask(self, renewing: bool, sites: set[str], wishes: Mapping[str, list[str]]) -> _News:
-        """Ask the store, in its thread."""
+    def _ask(
+        self, known: int, renewing: bool, sites: set[str], wishes: Mapping[str, list[str]]
+    ) -> _News:
+        """Ask the store, in its thread.
+
+        In one that was wiped since the ``known`` generation the exits of all others look free.
+        """
         news, store = _News(), self._store
         try:
             if renewing:
@@ -104,7 +109,13 @@ class ClaimKeeper:
             for site in store.wanted() & sites:
                 news.surplus[site] = store.surplus(site)
             for site, offered in wishes.items():
-                news.shares[site] = share = take_share(store, site, offered)
+                if store.generation != known:
+                    break
+                share = take_share(store, site, offered)
+                if store.generation != known:
+                    store.release(site, share.exits)
+                    break
+                news.shares[site] = share
                 if share.error is not None:
                     raise share.error
         except StoreError as error:

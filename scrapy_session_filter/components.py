@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any
+import json
+from typing import TYPE_CHECKING, Any
 
 from scrapy.utils.misc import load_object
 
 from scrapy_session_filter.exceptions import ConfigurationError
 from scrapy_session_filter.loading import accepts, load
 from scrapy_session_filter.policies import POLICIES, Policy
-from scrapy_session_filter.reading import mapping, priorities, shown
+from scrapy_session_filter.reading import listed, mapping, priorities, shown
 from scrapy_session_filter.stores import ALLOWED, STORES
+from scrapy_session_filter.targets import known_targets
 from scrapy_session_filter.verdicts import BUILT_IN, Judge
 from scrapy_session_filter.verdicts.expect import ExpectDetector
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from scrapy_session_filter.reading import Reader
 
 
 def read_policy(name: str, value: object) -> type[Policy]:
@@ -30,6 +37,38 @@ def read_policy(name: str, value: object) -> type[Policy]:
     ):
         raise ConfigurationError(name, shown(value), expected)
     return policy
+
+
+def read_hook(*arguments: object) -> Reader[Callable[..., Any]]:
+    """Make a reader of functions that take so many arguments, given as such or by import path."""
+    expected = f"the import path of a function that takes {len(arguments)} arguments"
+    if len(arguments) == 1:
+        expected = expected.removesuffix("s")
+
+    def read(name: str, value: object) -> Callable[..., Any]:
+        hook: Any = (
+            load(value, setting=name, expected=expected) if isinstance(value, str) else value
+        )
+        if callable(hook) and accepts(hook, *arguments):
+            return hook  # type: ignore[no-any-return]
+        raise ConfigurationError(name, shown(value), expected)
+
+    return read
+
+
+def read_targets(name: str, value: object) -> tuple[str, ...]:
+    """Return curl_cffi's names of the browsers to impersonate, each of one fixed version."""
+    try:
+        known = known_targets()
+    except ImportError as error:
+        expected = f"pip install 'scrapy-session-filter[impersonate]' first ({error})"
+        raise ConfigurationError(name, shown(value), expected) from error
+    expected = "a list of targets of curl_cffi, such as 'chrome', 'firefox' or 'safari184'"
+    found = tuple(listed(name, value, expected))
+    for item in found:
+        if not isinstance(item, str) or item not in known:
+            raise ConfigurationError(name, shown(item), expected)
+    return tuple(known[item] for item in found)
 
 
 def read_queue(name: str, value: object) -> type:
@@ -78,6 +117,41 @@ def _bytes(value: object) -> object:
     if isinstance(value, list):
         return [_bytes(item) for item in value]
     return value.encode() if isinstance(value, str) else value
+
+
+CONTEXT_SETTING = "SESSION_FILTER_BROWSER_CONTEXT"
+OWNED = ("proxy", "storage_state", "user_agent", "user_data_dir", "http_credentials")
+"""Arguments of a browser context that are the session's, or that would undo its isolation."""
+
+
+def read_browser_context(name: str, value: object) -> Any:
+    """Return arguments of browser contexts, or the function that says which a session gets."""
+    expected = (
+        f"a dict of arguments of Playwright's Browser.new_context without {', '.join(OWNED)}, or the"
+        " import path of a function(session) that returns one"
+    )
+    if isinstance(value, str) and not value.lstrip().startswith("{"):
+        value = load(value, setting=name, expected=expected)
+    if callable(value) and accepts(value, object()):
+        return value
+    try:
+        return check_context(mapping(name, value, expected))
+    except ValueError as error:
+        raise ConfigurationError(name, shown(value), expected) from error
+
+
+def check_context(kwargs: object) -> dict[str, Any]:
+    """Return arguments of a browser context; raises ValueError where they cannot be kept or used."""
+    if inspect.iscoroutine(kwargs):
+        kwargs.close()  # else Python warns that it was never awaited
+    if not isinstance(kwargs, dict) or any(name in kwargs for name in OWNED):
+        msg = f"a dict without {', '.join(OWNED)} was expected, not {kwargs!r:.80}"
+        raise ValueError(msg)
+    try:
+        return dict(json.loads(json.dumps(kwargs)))
+    except TypeError as error:
+        msg = f"they must be plain values ({error})"
+        raise ValueError(msg) from error
 
 
 def read_rules(name: str, value: object) -> dict[str, Any]:

@@ -7,6 +7,7 @@
     ├── StoreError                a store cannot be read or written
     │   └── StoreVersionError     it was written by a newer release; it is left untouched
     ├── InvalidRow                one saved session is damaged or out of range: it alone is dropped
+    ├── SessionFilterInitError    what an init hook fetched was no page
     ├── SessionFilterRefused      a request cannot carry a session, and must not go out without
     ├── SessionFilterGiveUp       a page was blocked on every attempt it may cost
     └── SessionFilterSessionGone  a request is pinned to a session that no longer exists
@@ -16,9 +17,11 @@ The last three reach a request's ``errback``; there they are also Scrapy's `Igno
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from scrapy.http import Response
+
     from scrapy_session_filter.verdict import Verdict
 
 
@@ -53,6 +56,18 @@ class InvalidRow(SessionFilterError, ValueError):  # noqa: N818 - names a row, n
 
 class SessionFilterRefused(SessionFilterError):  # noqa: N818 - the name users match in errbacks
     """A request should carry a session but cannot; it was stopped instead of going out bare."""
+
+
+class SessionFilterInitError(SessionFilterError):
+    """What a `session_filter_init` fetched was blocked, throttled or an error; it may catch this.
+
+    ``response`` is the answer, ``verdict`` the fields of the verdict on it.
+    """
+
+    def __init__(self, response: Response, verdict: dict[str, Any]) -> None:
+        super().__init__(f"{response}: {verdict['kind']} ({verdict['reason']})")
+        self.response = response
+        self.verdict = verdict
 
 
 class SessionFilterGiveUp(SessionFilterError):  # noqa: N818 - the name users match in errbacks

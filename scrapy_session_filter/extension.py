@@ -18,8 +18,9 @@ from scrapy.utils.asyncio import create_looping_call
 
 from scrapy_session_filter.claiming import EVERY, ClaimKeeper
 from scrapy_session_filter.engine_pulse import EnginePulse
-from scrapy_session_filter.engines import HttpBinding
+from scrapy_session_filter.engines import Engines
 from scrapy_session_filter.exceptions import ConfigurationError, SessionFilterError
+from scrapy_session_filter.initiating import InitRunner
 from scrapy_session_filter.judging import AnswerJudge
 from scrapy_session_filter.leases import HeldLeases
 from scrapy_session_filter.numbers import Numbers
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     from scrapy.crawler import Crawler
     from typing_extensions import Self
 
-    from scrapy_session_filter.engines import EngineBinding
     from scrapy_session_filter.pool import SessionPool
     from scrapy_session_filter.verdict import Verdict
 
@@ -104,7 +104,8 @@ class SessionFilterExtension:
         self.most_waiting = max(1, crawler.settings.getint("CONCURRENT_REQUESTS") // 8)
         self.judge = settings.make_judge()
         self.answers = AnswerJudge(crawler, self)
-        self.binding: EngineBinding = HttpBinding(crawler, settings.first_timeout)
+        self.binding = Engines(crawler, settings)
+        self.inits = InitRunner.of(crawler, self)
         self._closing = False
         self._ending: asyncio.Future[None] | None = None
         self._refreshing: asyncio.Future[None] | None = None
@@ -138,6 +139,7 @@ class SessionFilterExtension:
             outbox=outbox,
             tenure=self._tenure,
             remember=self.binding.remember,
+            inits=None if self.inits is None else self.inits.for_pool,
         )
         self.pools.load_endpoint_health()
         self._saver = Saver(self.pools, outbox)
@@ -164,22 +166,26 @@ class SessionFilterExtension:
     # -- the crawl's life ------------------------------------------------------------------------
 
     async def spider_opened(self, spider: Spider) -> None:
-        """Fetch proxies that only come asynchronously, and start saving."""
-        if self._source.pending:
-            try:
+        """Fetch proxies that only come asynchronously, look for the browser, and start saving."""
+        reason = "session_filter_no_proxies"
+        try:
+            if self._source.pending:
                 await self._source.refresh()
-            except ConfigurationError as error:
-                logger.error("%s", error)  # noqa: TRY400 - the message says it all
-                reason = "session_filter_no_proxies"
-                if scrapy.version_info < HONOURS_CLOSE_SPIDER:
-                    asyncio.get_running_loop().call_later(0.1, self.close_spider, reason)
-                    return
-                raise CloseSpider(reason) from error
+            reason = "session_filter_no_browser"
+            await self.binding.open()
+        except ConfigurationError as error:
+            logger.error("%s", error)  # noqa: TRY400 - the message says it all
+            if scrapy.version_info < HONOURS_CLOSE_SPIDER:
+                asyncio.get_running_loop().call_later(0.1, self.close_spider, reason)
+                return
+            raise CloseSpider(reason) from error
         for loop, interval in self._loops:
             loop.start(interval, now=False)
 
     def spider_idle(self, spider: Spider) -> None:
-        """Save what changed while there is time."""
+        """Save what changed while there is time, and break off what nobody waits for."""
+        if self.inits is not None:
+            self.inits.cancel()
         self._sweep()
         self._saver.save()
 
@@ -189,9 +195,10 @@ class SessionFilterExtension:
         for loop, _ in self._loops:
             if loop.running:
                 loop.stop()
-        self.pools.close()
+        self._end_waits()
         self.leases.end_all()
         self.pulse.stop()
+        await self.binding.close()
         if self._refreshing is not None:
             self._refreshing.cancel()
         if self.crawler.stats is not None:
@@ -216,7 +223,7 @@ class SessionFilterExtension:
         if self._closing or self.crawler.engine is None:
             return
         self._closing = True
-        self.pools.close()
+        self._end_waits()
         self._ending = asyncio.ensure_future(self.crawler.engine.close_spider_async(reason=reason))
 
     # -- now and then ----------------------------------------------------------------------------
@@ -252,7 +259,12 @@ class SessionFilterExtension:
 
     def _watch_closing(self) -> None:
         if self.closing:
-            self.pools.close()
+            self._end_waits()
+
+    def _end_waits(self) -> None:
+        self.pools.close()
+        if self.inits is not None:
+            self.inits.cancel()
 
     def _check_exhausted(self) -> None:
         timeout = self.settings.exhausted_timeout

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from scrapy_session_filter.admission import goes_without
+from scrapy_session_filter.attempts import again, start_of
 from scrapy_session_filter.extension import extension_of
 from scrapy_session_filter.refusals import IgnoredRefused
-from scrapy_session_filter.tracking import META_KEY, lease_of
+from scrapy_session_filter.tracking import META_KEY, Track, lease_of
 from scrapy_session_filter.verdict import Kind
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
     from scrapy import Request
     from scrapy.crawler import Crawler
     from scrapy.http import Response
     from typing_extensions import Self
 
+    from scrapy_session_filter.engines import EngineBinding
     from scrapy_session_filter.extension import SessionFilterExtension
+    from scrapy_session_filter.leases import Held
 
 logger = logging.getLogger("scrapy_session_filter")
 
@@ -38,22 +43,66 @@ class ProxyGate:
         self._extension = extension
         self._caches = crawler.settings.getbool("HTTPCACHE_ENABLED")
 
-    def process_request(self, request: Request) -> None:
-        """Let a request pass if it carries its session, or was meant to go without one."""
+    def process_request(self, request: Request) -> Awaitable[Request | None] | None:
+        """Let a request pass if it carries its session, or was meant to go without one.
+
+        Only engines that have something to prepare cost a coroutine.
+        """
         held = self._extension.leases.get(lease_of(request))
         if held is not None:
-            if self._extension.binding.carries(request, held.lease.session):
-                return
-        elif goes_without(request):
-            return
+            binding = self._extension.binding.of(request)
+            if binding is not None and binding.awaits:
+                return self._prepare(request, binding, held)
+            if binding is None or not binding.carries(request, held.lease.session):
+                self._refuse(request)
+        elif not goes_without(request):
+            self._refuse(request)
+        return None
+
+    def _refuse(self, request: Request) -> NoReturn:
         self._extension.count("refused")
         msg = f"{request} was stopped at the gate: it does not carry its session's proxy"
         logger.error("%s (does another middleware touch it?)", msg)
         raise IgnoredRefused(msg)
 
+    async def _prepare(
+        self, request: Request, binding: EngineBinding, held: Held
+    ) -> Request | None:
+        session, extension = held.lease.session, self._extension
+        if await binding.prepare(request, session):
+            if not binding.carries(request, session):
+                self._refuse(request)
+            return None
+        track = Track.of(request) or Track()
+        extension.leases.let_go(track.lease)
+        held.pool.give_back(held.lease)
+        extension.count("given_back")
+        if track.inline and extension.closing:
+            msg = f"{request}: the spider closes"
+            raise IgnoredRefused(msg)
+        return again(request, track, binding=extension.binding)
+
+    async def _collect(
+        self, request: Request, binding: EngineBinding, result: Response | Exception
+    ) -> Response | None:
+        """Have the engine take over what the download left; note redirects that it followed itself."""
+        held = self._extension.leases.get(lease_of(request))
+        track = Track.of(request)
+        if held is None or track is None:
+            return None
+        instead = await binding.collect(request, held.lease.session, result)
+        followed = request.meta.get("redirect_times", 0)
+        if followed > track.redirect_times:
+            track.redirect_times, track.start = followed, start_of(request)
+            track.put_on(request)
+        return instead
+
     async def process_response(self, request: Request, response: Response) -> Response:
         """Scrub the request; with an HTTP cache, judge now and keep blocks out of it."""
         if META_KEY in request.meta:
+            binding = self._extension.binding.of(request)
+            if binding is not None and binding.awaits:
+                response = await self._collect(request, binding, response) or response
             self._extension.binding.scrub(request)
             if self._caches and "cached" not in response.flags:
                 await self._guard_cache(request, response)
@@ -67,7 +116,20 @@ class ProxyGate:
         if verdict.is_block or verdict.kind is Kind.PROXY_ERROR:
             request.meta["_dont_cache"] = True  # for this answer: the cache takes it off again
 
-    def process_exception(self, request: Request, exception: Exception) -> None:
-        """Scrub the request."""
+    def process_exception(
+        self, request: Request, exception: Exception
+    ) -> Awaitable[Response | None] | None:
+        """Scrub the request; an engine may know of an answer after all."""
         if META_KEY in request.meta:
+            binding = self._extension.binding.of(request)
+            if binding is not None and binding.awaits:
+                return self._collect_failure(request, binding, exception)
             self._extension.binding.scrub(request)
+        return None
+
+    async def _collect_failure(
+        self, request: Request, binding: EngineBinding, exception: Exception
+    ) -> Response | None:
+        instead = await self._collect(request, binding, exception)
+        binding.scrub(request)
+        return instead

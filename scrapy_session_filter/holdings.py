@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from scrapy_session_filter.exceptions import StoreError
-from scrapy_session_filter.snapshot import REST, Restored, restore_sessions
+from scrapy_session_filter.snapshot import REST, Restored, birth, load_rests, restore_sessions
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -99,7 +99,9 @@ class Holdings:
         pool = self._pool
         names = [REST + exit_ for exit_ in share.exits]
         rests = {name: share.state[name] for name in names if share.state and name in share.state}
-        restored = restore_sessions(pool, share.rows, rests, now=now, wall_offset=wall_offset)
+        load_rests(pool, rests, now=now, wall_offset=wall_offset)
+        rows = sorted(share.rows, key=birth)
+        restored = restore_sessions(pool, rows, now=now, wall_offset=wall_offset)
         return restored, self.admit(share, now)
 
     def admit(self, share: Share, now: float) -> set[str]:

@@ -21,6 +21,7 @@ from fake_useragent import FakeUserAgent
 
 from scrapy_session_filter.browsers import OLDEST, browser_headers, recognise
 from scrapy_session_filter.exceptions import ConfigurationError
+from scrapy_session_filter.fingerprints import BrowserforgeSource
 from scrapy_session_filter.loading import accepts, load
 
 if TYPE_CHECKING:
@@ -184,21 +185,39 @@ _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 def identity_source(value: object) -> IdentitySource:
     """Return the source that SESSION_FILTER_IDENTITY means.
 
-    ``value`` is ``"fake-useragent"``, None for Scrapy's own headers, an import path, a function, a
-    class or an instance. A header set is drawn at once, so that a source that cannot work raises
-    `ConfigurationError` here.
+    ``value`` is ``"fake-useragent"``, ``"browserforge"`` (an extra), None for Scrapy's own headers,
+    an import path, a function, a class or an instance. A header set is drawn at once, so that a source
+    that cannot work raises `ConfigurationError` here.
     """
     if value is None or (isinstance(value, str) and value.strip().lower() in {"", "none"}):
         return NoIdentity()
-    source = FakeUserAgentSource() if value == "fake-useragent" else _source_of_user(value)
+    if value == "fake-useragent":
+        source: IdentitySource = FakeUserAgentSource()
+    elif value == "browserforge":
+        source = _browserforge()
+    else:
+        source = _source_of_user(value)
     source.draw(Random())
+    return source
+
+
+def _browserforge() -> IdentitySource:
+    try:
+        source = BrowserforgeSource()
+        source.draw(Random())
+    except ImportError as error:
+        expected = f"pip install 'scrapy-session-filter[browserforge]' first ({error})"
+        raise ConfigurationError(SETTING, "browserforge", expected) from error
+    except Exception as error:  # its data may be damaged, or of another version
+        expected = f"browserforge to give headers ({type(error).__name__}: {error})"
+        raise ConfigurationError(SETTING, "browserforge", expected) from error
     return source
 
 
 def _source_of_user(value: object) -> IdentitySource:
     expected = (
-        "'fake-useragent', None, or the import path of a function that takes a random.Random or of"
-        " a class with such a method 'draw'"
+        "'fake-useragent', 'browserforge', None, or the import path of a function that takes a"
+        " random.Random or of a class with such a method 'draw'"
     )
     if isinstance(value, str):
         name, source = value, load(value, setting=SETTING, expected=expected)

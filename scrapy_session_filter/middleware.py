@@ -18,6 +18,7 @@ from scrapy_session_filter.admission import goes_without, refusal
 from scrapy_session_filter.attempts import again, may_try_again, report_block, start_of
 from scrapy_session_filter.exceptions import StoreError
 from scrapy_session_filter.extension import extension_of
+from scrapy_session_filter.initiating import LOGGED_OUT
 from scrapy_session_filter.refusals import IgnoredGiveUp, IgnoredRefused
 from scrapy_session_filter.tracking import (
     LET_PASS,
@@ -84,11 +85,15 @@ class SessionFilterMiddleware:
     async def process_request(self, request: Request) -> Request | None:
         """Put a session on the request; wait for one if need be, within bounds."""
         track = Track.of(request)
+        inits = self._extension.inits
+        if inits is not None and track is not None and track.init:
+            inits.put_on(request, track)
+            return None
         how = arrival(request, track)
         track = Track() if track is None else self._take_over(request, track, how)
         if goes_without(request, self._extension.count):
             return None
-        if (why := refusal(request)) is not None:
+        if (why := refusal(request, self._extension.binding.refusal)) is not None:
             self._extension.count("refused")
             logger.error("%s", why)
             raise IgnoredRefused(why)
@@ -134,6 +139,8 @@ class SessionFilterMiddleware:
             # Another middleware sent the request round again; a mere copy leaves the lease alone.
             self._extension.leases.let_go(track.lease)
             held.pool.abandon(held.lease)
+        if how is Arrival.RETRY:
+            self._extension.binding.renew(request)
         if track.marks is not None:
             self._extension.binding.take_off(request, track.marks)
         strip(request, track)
@@ -155,6 +162,7 @@ class SessionFilterMiddleware:
         track.redirect_times = request.meta.get("redirect_times", 0)
         track.returned = track.scheduled = track.lifted = False
         track.asked = None
+        track.stays = False
         track.put_on(request)
         request.meta.pop("download_latency", None)  # of an earlier attempt
         extension.leases.hold(lease, pool, request)
@@ -179,13 +187,30 @@ class SessionFilterMiddleware:
         except BaseException:  # whatever decoding raises is not the session's fault
             held.pool.abandon(held.lease)
             raise
+        inits = self._extension.inits
+        if inits is not None and await inits.is_logged_out(request, response, held.lease, verdict):
+            track = Track.of(request) or Track()
+            if not track.renewed:
+                return self._renew(request, track, held, response)
+            verdict = LOGGED_OUT
         request.meta[PIN] = held.lease.session.id
         request.meta[VERDICT] = verdict.as_dict()
+        if inits is not None and inits.judged(held.lease, verdict):
+            return response
         if self._judge.is_followed(request, response, verdict):
             self._go_on(request, held, verdict)
             return response
         self._report(request, held, verdict)
         return self._answer(request, verdict, response) or response
+
+    def _renew(
+        self, request: Request, track: Track, held: Held, response: Response
+    ) -> Response | Request:
+        """Try a page again in its session, which was found logged out and is prepared anew."""
+        held.pool.log_out(held.lease)
+        if request.meta.get("dont_retry"):
+            return response
+        return again(request, track, binding=self._extension.binding, stays=True)
 
     def _go_on(self, request: Request, held: Held, verdict: Verdict) -> None:
         """Let the next hop of a redirect take over: this answer says nothing yet."""
@@ -208,6 +233,9 @@ class SessionFilterMiddleware:
             held.pool.abandon(held.lease)
             return None
         verdict = self._judge.failure(request, exception, held.lease)
+        inits = self._extension.inits
+        if inits is not None and inits.judged(held.lease, verdict):
+            return None
         self._report(request, held, verdict)
         return self._answer(request, verdict, None)
 

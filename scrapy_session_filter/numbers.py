@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("scrapy_session_filter")
 
 PREFIX = "session_filter/"
+TOLD = 5
+"""Sites of which the log says at the end what was learnt; of more, only at level DEBUG."""
 MOST_REASONS = 100
 """Reasons counted by name; a site could otherwise make ever new ones."""
 
@@ -51,7 +53,7 @@ class Numbers:
         self._counts.clear()
 
     def sum_up(self, stats: StatsCollector, pools: SitePools) -> None:
-        """Set the final numbers, and say in one line how the crawl went."""
+        """Set the final numbers, and say what was learnt of the sites and how the crawl went."""
         self.flush(stats)
         resting = sum(pool.roster.resting for pool in pools)
         live = sum(len(pool.sessions) for pool in pools) - resting
@@ -62,8 +64,8 @@ class Numbers:
             ("in_flight", sum(pool.in_flight for pool in pools)),
         ):
             stats.set_value(PREFIX + name, value)
-        for pool in pools:
-            logger.debug("%s", pool.explain())
+        for told, pool in enumerate(pools):
+            logger.log(logging.INFO if told < TOLD else logging.DEBUG, "%s", pool.explain())
         get = partial(stats.get_value, default=0)
         logger.info(
             "%d pages with %d requests: %d blocked, %d throttled, %d proxy errors, %d given up; "

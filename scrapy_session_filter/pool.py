@@ -8,7 +8,7 @@ nobody a session. The policy decides the rest. Nothing here does I/O or reads a 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from scrapy_session_filter.exceptions import SessionFilterSessionGone
 from scrapy_session_filter.ledger import Ledger
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
     from random import Random
 
+    from scrapy_session_filter.inits import SiteInits
     from scrapy_session_filter.policies import Policy, Reaction
     from scrapy_session_filter.proxies import EndpointHealth, ProxyEndpoint, SiteProxies
     from scrapy_session_filter.verdict import Verdict
@@ -45,6 +46,7 @@ class SessionPool:
     ``clock`` must never run backwards. ``proxies`` is None for sessions without a proxy; ``headers``
     draws a header set for a new session. ``dry_run``: verdicts are counted but cost nothing. No lease
     is given once ``tenure`` has run out.
+    ``inits`` makes the `SiteInits` that have sessions prepared before their first request.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class SessionPool:
         watcher: Watcher | None = None,
         dry_run: bool = False,
         tenure: Tenure | None = None,
+        inits: Callable[[SessionPool], SiteInits] | None = None,
     ) -> None:
         self.site = site
         self.policy = policy
@@ -86,6 +89,7 @@ class SessionPool:
             watcher=self._watcher,
             on_ready=self._became_ready,
         )
+        self.inits = self.roster.inits = None if inits is None else inits(self)
         self._leases = 0
         self._hold_until = -math.inf  # what the last one to be refused was told
         self._waiters = Waiters()
@@ -112,6 +116,8 @@ class SessionPool:
         if pause > 0:
             return pause
         can_create = self.roster.can_create(now)
+        if self.inits is not None:
+            can_create = self.inits.asked(now, avoid, can_create=can_create)
         while True:
             decision = self.policy.choose(Ask(now, attempt, avoid, can_create))
             if decision.wait is not None:
@@ -123,6 +129,10 @@ class SessionPool:
                 session = self.roster.create(now, group=decision.group, avoid=avoid)
                 if session is None:
                     can_create = False
+                    continue
+                if self.inits is not None and session.barred:
+                    self.inits.begin(session, now, decision.tag)
+                    can_create = self.roster.has_unused
                     continue
             elif self.roster.is_expired(session, now):
                 self.roster.retire(session, "idle", now)
@@ -158,6 +168,8 @@ class SessionPool:
             return self._lease(session, now, attempt, Decision(why="pinned"))
         if session.state is State.RESTING:
             return max(SHORTEST_WAIT, session.wake - now)
+        if session.barred and self.inits is not None:
+            self.inits.begin(session, now)
         return self._wait(now, 1.0, for_all=False)
 
     def pin_chance(self, session_id: str) -> float:
@@ -172,6 +184,8 @@ class SessionPool:
             return self.away[session_id] - now
         if session is None or self.roster.is_spent(session) or self.roster.is_usable(session, now):
             return 0.0
+        if self.inits is not None and session in self.inits.waiting:
+            return 0.0  # a request that asks for it has it prepared
         due = session.wake if session.state is State.RESTING else session.free_at
         return max(PIN_LOOK, due - now)
 
@@ -221,6 +235,11 @@ class SessionPool:
         """How many requests wait for a session here."""
         return self._waiters.count
 
+    @property
+    def closed(self) -> bool:
+        """Whether nobody is to wait any more."""
+        return self._waiters.closed
+
     def close(self) -> None:
         """Wake everyone who waits, empty-handed, and let nobody wait any more."""
         self._waiters.close()
@@ -237,7 +256,12 @@ class SessionPool:
         if now >= self._tenure.until:
             return self._lapsed(now)
         self.roster.tick(now)
-        if self._hold_until <= now and not self.roster.ready and not self.roster.can_create(now):
+        if (
+            self._hold_until <= now
+            and not self.roster.ready
+            and not self.roster.can_create(now)
+            and not (self.inits is not None and self.inits.waiting)
+        ):
             self._wait(now, LONGEST_HOLD)
         return max(self.health.gate(now), self._hold_until - now, 0.0)
 
@@ -252,6 +276,8 @@ class SessionPool:
     def _wait(self, now: float, wanted: float, *, for_all: bool = True) -> float:
         """Return how long to wait; the queue holds the site so long if none could be served."""
         until = max(now + SHORTEST_WAIT, min(now + wanted, self.roster.next_due()))
+        if self.inits is not None and self.inits.has_more_to_do(now):
+            return until - now  # the next request may have another session prepared
         if for_all or not self.roster.ready:
             self._hold_until = until
         return until - now
@@ -281,6 +307,10 @@ class SessionPool:
         self.policy.acquired(lease)
         self._watcher.count(f"picks/{decision.why}")
         return lease
+
+    def lease_for_init(self, session: Session, now: float, tag: Any = None) -> Lease:
+        """Return a lease under which a session is prepared; it counts as no use."""
+        return self._lease(session, now, 0, Decision(why="init", tag=tag), counts=False)
 
     # -- report ----------------------------------------------------------------------------------
 
@@ -339,6 +369,22 @@ class SessionPool:
         self._settle(session, now)
         return True
 
+    def end_init(self, lease: Lease, verdict: Verdict | None) -> None:
+        """End a session's init; ``verdict`` is what it pays for, None where it went well."""
+        if self.inits is not None:
+            self.inits.end(lease, verdict, self._clock(), dry_run=self._dry_run)
+
+    def log_out(self, lease: Lease) -> None:
+        """End a lease whose answer shows that its session is logged out: it is prepared anew.
+
+        Unless that has been done, or was begun, since the request went out.
+        """
+        session = lease.session
+        self.abandon(lease)
+        still = session.inited is not None and lease.acquired >= session.inited
+        if still and session.state is not State.RETIRED and not self._dry_run:
+            self.roster.bar(session, self._clock())
+
     def _end(self, lease: Lease) -> bool:
         if lease.ended:
             return False
@@ -391,9 +437,15 @@ class SessionPool:
     def explain(self) -> str:
         """Say in a paragraph what is known of the site."""
         now = self._clock()
-        live = [s for s in self.sessions.values() if s.state is State.LIVE]
-        told = (
-            f"{self.site}: {sum(s.proven for s in live)} of {len(self.sessions)} sessions work, "
-            f"{self.roster.resting} rest, {self.in_flight} requests are in flight."
-        )
+        sessions = self.sessions.values()
+        proven = sum(s.proven for s in sessions if s.state is State.LIVE)
+        wakes = [s.wake - now for s in sessions if s.state is State.RESTING]
+        told = f"{self.site}: {proven} of {len(self.sessions)} sessions work, {len(wakes)} rest"
+        if wakes:
+            told += f" ({_seconds(min(wakes))} to {_seconds(max(wakes))} more)"
+        told += f", {self.in_flight} requests are in flight."
         return " ".join(filter(None, (told, self.health.explain(now), self.policy.explain(now))))
+
+
+def _seconds(left: float) -> str:
+    return f"{max(left, 0.0):.0f} s" if left < 600 else f"{left / 60:.0f} min"

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from scrapy_session_filter.holdings import Share
     from scrapy_session_filter.identities import IdentitySource
+    from scrapy_session_filter.inits import SiteInits
     from scrapy_session_filter.outbox import Outbox
     from scrapy_session_filter.policies import Policy
     from scrapy_session_filter.proxies import ProxySource
@@ -36,6 +37,8 @@ logger = logging.getLogger("scrapy_session_filter")
 
 LOAD_AGAIN = 1.0
 """Seconds until a site is asked for again that could not be loaded."""
+AT_ONCE = 200
+"""Sessions that are restored before others have their turn: a few milliseconds' worth."""
 AWAY = 2.0
 """Seconds until it is looked again whether a pinned session of another process is here."""
 
@@ -65,11 +68,13 @@ class SitePools:
         outbox: Outbox,
         tenure: Tenure,
         remember: Callable[[Session], None],
+        inits: Callable[[SessionPool], SiteInits] | None = None,
     ) -> None:
         self.endpoint_health = EndpointHealth()
         self.restored = snapshot.Restored()
         self.holdings: dict[str, Holdings] = {}
         self.unreadable_since = math.inf
+        self._lost_early: dict[str, set[str]] = {}  # while the site was being loaded
         self._load_at: dict[str, float] = {}  # when to try again what could not be loaded
         self._asked = -math.inf
         self._policy = policy
@@ -87,6 +92,7 @@ class SitePools:
         self._outbox = outbox
         self._tenure = tenure
         self._remember = remember
+        self._inits = inits
         self._pools: OrderedDict[str, SessionPool] = OrderedDict()  # the longest unused first
         self._loading: dict[str, asyncio.Task[SessionPool]] = {}
         self._batches = 0
@@ -129,17 +135,27 @@ class SitePools:
             raise
         self.unreadable_since = math.inf
         self._load_at.pop(site, None)
+        share.rows.sort(key=snapshot.birth)
+        endpoints = self._source.endpoints()
         pool = self._make(site)
         now = self._clock()
         offset = time.time() - now
-        restored = snapshot.restore(pool, share.rows, share.state, now=now, wall_offset=offset)
+        snapshot.restore_site(pool, share.state, now=now, wall_offset=offset)
+        restored = snapshot.Restored()
+        for start in range(0, len(share.rows), AT_ONCE):
+            rows = share.rows[start : start + AT_ONCE]
+            restored.add(snapshot.restore_sessions(pool, rows, now=now, wall_offset=offset))
+            await asyncio.sleep(0)
+        if self._source.endpoints() is not endpoints:  # they changed meanwhile
+            pool.update_proxies(self._source.endpoints())
         if share.rows:
             logger.info("%s: %s", site, restored)
         self.restored.add(restored)
         self._pools[site] = pool
         if self._store.shared:
-            self.holdings[site] = Holdings(pool, self._rng)
-            self._release(pool, self.holdings[site].admit(share, now))
+            self.holdings[site] = holdings = Holdings(pool, self._rng)
+            self._release(pool, holdings.admit(share, now))
+            holdings.lose(self._lost_early.pop(site, set()))
         self._make_room()
         return pool
 
@@ -173,6 +189,7 @@ class SitePools:
             rng=self._rng,
             watcher=self._watcher,
             dry_run=self._dry_run,
+            inits=self._inits,
             tenure=self._tenure,
         )
 
@@ -291,6 +308,8 @@ class SitePools:
         holdings = self.holdings.get(site)
         if holdings is not None:
             holdings.lose(exits)
+        elif site in self._loading:
+            self._lost_early.setdefault(site, set()).update(exits)
 
     def go_on(self) -> None:
         """Let everybody who waited for the store ask again; sites are not to blame for that time."""

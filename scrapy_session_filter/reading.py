@@ -103,7 +103,7 @@ def statuses(name: str, value: object) -> tuple[int | str, ...] | None:
     if value is None:
         return None
     expected = 'a list of statuses from 100 to 999: ints, ranges as "494-499", or ">=400"'
-    items = _items(name, value, expected)
+    items = listed(name, value, expected)
     for item in items:
         first, last = _status_range(item)
         if not 100 <= first <= last <= _LARGEST_STATUS:
@@ -131,7 +131,7 @@ def markers(name: str, value: object) -> tuple[bytes, ...]:
     """Read a list of byte strings that are not empty; texts stand for their UTF-8."""
     expected = "a list of byte strings, none of them empty"
     found = tuple(
-        item.encode() if isinstance(item, str) else item for item in _items(name, value, expected)
+        item.encode() if isinstance(item, str) else item for item in listed(name, value, expected)
     )
     for item in found:
         if not isinstance(item, bytes) or not item.strip():
@@ -164,8 +164,8 @@ def mapping(name: str, value: object, expected: str) -> dict[Any, Any]:
     return dict(value)
 
 
-def _items(name: str, value: object, expected: str) -> Iterable[Any]:
-    """Return a list's items; a text is JSON if it begins with a bracket, else split at commas."""
+def listed(name: str, value: object, expected: str) -> Iterable[Any]:
+    """Read a list's items; a text is JSON if it begins with a bracket, else split at commas."""
     if isinstance(value, str):
         if not value.strip():
             return ()

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
     from random import Random
 
+    from scrapy_session_filter.inits import SiteInits
     from scrapy_session_filter.policies import Policy
     from scrapy_session_filter.proxies import EndpointHealth, SiteProxies
 
@@ -65,7 +66,8 @@ class Roster:
     """The unretired sessions of one site, and their availability.
 
     ``proxies`` is None for sessions without a proxy. ``headers`` draws a header set for a new
-    session. ``on_ready`` is called when a session becomes available.
+    session. ``on_ready`` is called when a session becomes available. With ``inits`` set, a session
+    is prepared before it is.
     """
 
     def __init__(
@@ -96,6 +98,7 @@ class Roster:
         self._limited = bool(limits.concurrency or limits.delay or limits.max_uses)
         self._watcher = watcher
         self._on_ready = on_ready
+        self.inits: SiteInits | None = None
         self._unused: SampleSet[Session] = SampleSet()  # still waiting for their first answer
         self._timers: list[tuple[float, int, Session]] = []
         self._timer_count = 0
@@ -107,6 +110,11 @@ class Roster:
         if len(self._unused):
             return True
         return self._has_room() and (self._proxies is None or self._proxies.has_free(now))
+
+    @property
+    def has_unused(self) -> bool:
+        """Whether there is a session that could be used, and never had an answer."""
+        return len(self._unused) > 0
 
     def create(
         self, now: float, *, group: str | None = None, avoid: Collection[str] = ()
@@ -140,6 +148,7 @@ class Roster:
     def join(self, session: Session, now: float) -> None:
         """Take in a session whose proxy is taken for it."""
         self.sessions[session.id] = session
+        session.barred = self.inits is not None and session.inited is None
         self.resting += session.state is State.RESTING
         self._policy.added(session)
         self.refresh(session, now)
@@ -170,6 +179,9 @@ class Roster:
 
     def is_usable(self, session: Session, now: float) -> bool:
         """Return whether the session can take a request now."""
+        return not session.barred and self._is_free(session, now)
+
+    def _is_free(self, session: Session, now: float) -> bool:
         concurrency = self._limits.concurrency
         return not (
             session.state is not State.LIVE
@@ -233,10 +245,25 @@ class Roster:
                 when = max(when, self._endpoint_health.wake(session.endpoint))
             if when > now:
                 self._wake_at(when, session)
+        if self.inits is not None:
+            self._offer_init(self.inits, session, now)
         if usable and not session.proven and not session.in_flight and not session.blocks:
             self._unused.add(session)
         else:
             self._unused.discard(session)
+
+    def _offer_init(self, inits: SiteInits, session: Session, now: float) -> None:
+        if not (session.barred and self._is_free(session, now)):
+            inits.withdraw(session)
+        elif inits.offer(session):
+            self._on_ready()  # whoever waits may have it prepared
+
+    def bar(self, session: Session, now: float) -> None:
+        """Let a session serve no request until it was prepared anew."""
+        session.barred = True
+        session.inited = None
+        self.changed.add(session)
+        self.refresh(session, now)
 
     def _wake_at(self, when: float, session: Session) -> None:
         self._timer_count += 1
@@ -314,6 +341,8 @@ class Roster:
             self.ready -= 1
             self._policy.busy(session)
         self._unused.discard(session)
+        if self.inits is not None:
+            self.inits.withdraw(session)
         self._policy.removed(session)
         del self.sessions[session.id]
         self.changed.discard(session)

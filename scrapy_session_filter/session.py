@@ -33,7 +33,7 @@ _HEADER_LIMIT = 1024  # characters; longer ones are not a browser's
 _FIELDS = frozenset(
     {
         *("id", "site", "exit", "proxy", "headers", "born", "used", "rest"),
-        *("uses", "oks", "blocks", "errors", "cookies", "learnt", "engine"),
+        *("uses", "oks", "blocks", "errors", "cookies", "learnt", "engine", "init"),
     }
 )
 
@@ -62,7 +62,8 @@ class Session:
     session, those in flight included; ``oks`` and ``blocks`` their verdicts (a burst of blocks counts
     once). ``wake`` is when a resting session may work again. ``blamed`` is when a
     penalty last fell: an answer to a request sent before that belongs to the same burst.
-    ``errors`` counts the failures of proxy or site in a row.
+    ``errors`` counts the failures of proxy or site in a row. ``inited`` is when the init hook last
+    prepared the session; None: never, or it was found logged out since.
     ``cookies``, ``engine`` and ``learnt`` are saved with the session and owned by the engine
     bindings and the policy; ``memo`` is the policy's own working record and is not saved.
     """
@@ -88,6 +89,8 @@ class Session:
     memo: Any = None
     extra: dict[str, Any] | None = None  #: fields of a newer release, kept as they are
     ready: bool = False  #: can take a request now, as the pool last found
+    inited: float | None = None
+    barred: bool = False  #: has to be prepared before it takes a request
     leaving: bool = False  #: takes no new request: its exit is wanted by another process
 
     @property
@@ -120,6 +123,7 @@ class Session:
             "cookies": self.cookies,
             "learnt": self.learnt,
             "engine": self.engine,
+            "init": None if self.inited is None else self.inited + wall_offset,
         }
 
     @classmethod
@@ -139,6 +143,7 @@ class Session:
             msg = "headers must map names to values"
             raise InvalidRow(msg)
         rest = _optional(row, "rest", (int, float))
+        inited = _optional(row, "init", (int, float))
         session = cls(
             id=_session_id(row),
             site=_text(row, "site"),
@@ -155,6 +160,8 @@ class Session:
             learnt=row.get("learnt"),
             extra={k: v for k, v in row.items() if k not in _FIELDS} or None,
         )
+        if inited is not None:
+            session.inited = min(_seconds(row, "init") - wall_offset, now)
         if rest is not None:
             session.state = State.RESTING
             session.wake = _seconds(row, "rest") - wall_offset

@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from scrapy.utils.project import data_path
 
 from scrapy_session_filter.components import (
+    read_browser_context,
     read_detectors,
     read_expect,
+    read_hook,
     read_policy,
     read_queue,
     read_rules,
     read_store,
+    read_targets,
 )
 from scrapy_session_filter.exceptions import ConfigurationError
 from scrapy_session_filter.identities import identity_source
@@ -26,6 +29,7 @@ from scrapy_session_filter.reading import (
     choice,
     flag,
     markers,
+    priorities,
     seconds,
     statuses,
     whole,
@@ -33,7 +37,7 @@ from scrapy_session_filter.reading import (
 from scrapy_session_filter.roster import Limits
 from scrapy_session_filter.site_keys import site_key_function
 from scrapy_session_filter.stores import store_from_uri
-from scrapy_session_filter.surroundings import check_surroundings, wire_of
+from scrapy_session_filter.surroundings import check_impersonating, check_surroundings, wire_of
 from scrapy_session_filter.verdicts import Judge
 
 if TYPE_CHECKING:
@@ -50,7 +54,7 @@ if TYPE_CHECKING:
 
 PREFIX = "SESSION_FILTER_"
 
-DEFAULT_POLICY = "classic"
+DEFAULT_POLICY = "adaptive"
 """What SESSION_FILTER_POLICY is when it is not set."""
 
 STORE_FILE = "sessions.sqlite"
@@ -184,6 +188,19 @@ class SessionFilterSettings:
             "a small page that one session gets for every URL, while others get pages, is a block",
         )
     )
+    engines: dict[Any, float | None] = field(
+        metadata=_about(
+            {}, priorities, "dict of engine bindings to places, over the built-in; None is off"
+        )
+    )
+    browser_context: Any = field(
+        metadata=_about(
+            {},
+            read_browser_context,
+            "arguments of the sessions' Playwright contexts (locale, timezone_id, ...): a dict, or the"
+            " import path of a function(session) that returns one",
+        )
+    )
     retry_times: int = field(
         metadata=_about(
             10,
@@ -246,6 +263,37 @@ class SessionFilterSettings:
             name="IDENTITY",
         )
     )
+    impersonate: tuple[str, ...] | None = field(
+        metadata=_about(
+            None,
+            read_targets,
+            "list of browsers ('chrome', 'firefox', 'safari184', ...) one of which each session"
+            " impersonates, through scrapy-impersonate",
+        )
+    )
+    init: Callable[..., Any] | None = field(
+        metadata=_about(
+            None,
+            read_hook(object(), object()),
+            "import path of an async function(session, fetch) that prepares a session before its first"
+            " use; a spider method session_filter_init comes first",
+        )
+    )
+    init_attempts: int = field(
+        metadata=_about(
+            20,
+            whole(0, _MANY),
+            "inits of a site that may fail in a row before the spider closes (0: no limit)",
+        )
+    )
+    logged_out: Callable[..., Any] | None = field(
+        metadata=_about(
+            None,
+            read_hook(object()),
+            "import path of a function(response): True where the session has to be prepared anew; a"
+            " spider method session_filter_logged_out comes first",
+        )
+    )
     dry_run: bool = field(
         metadata=_about(
             False,
@@ -289,6 +337,8 @@ class SessionFilterSettings:
                 values["proxy"], values["proxies"], refresh=values["proxies_refresh"]
             )
             check_surroundings(settings, direct=source.direct)
+            if values["impersonate"]:
+                check_impersonating(settings)
             if not source.direct:
                 source.wire = wire_of(settings)
         values["enabled"] = enabled

@@ -53,6 +53,13 @@ def _domain(scheme: str, netloc: str) -> str:
     return f"{parts.domain}.{parts.suffix}" if parts.domain and parts.suffix else host
 
 
+@lru_cache(maxsize=10_000)
+def is_public_suffix(host: str) -> bool:
+    """Return whether anybody may register names under a host: ``com``, ``co.uk``."""
+    parts = _extract(host)
+    return bool(parts.suffix) and not parts.domain
+
+
 _BUILT_IN = {"domain": domain_key, "host": host_key, "all": all_key}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -88,39 +89,41 @@ def restore(
     Sessions that are too old, damaged, or whose proxy is gone or taken are dropped, and count as
     removed, so that the store forgets them too.
     """
-    _restore_site(pool, state or {})
-    return restore_sessions(pool, rows, state, now=now, wall_offset=wall_offset)
+    restore_site(pool, state, now=now, wall_offset=wall_offset)
+    return restore_sessions(pool, sorted(rows, key=birth), now=now, wall_offset=wall_offset)
 
 
 def restore_sessions(
-    pool: SessionPool,
-    rows: Iterable[Row],
-    state: Mapping[str, Any] | None,
-    *,
-    now: float,
-    wall_offset: float,
+    pool: SessionPool, rows: Iterable[Row], *, now: float, wall_offset: float
 ) -> Restored:
-    """Add saved sessions to a pool, and take over the rests of proxies from the site's ``state``."""
-    if pool.proxies is not None:
-        rests = {
-            name.removeprefix(REST): value
-            for name, value in (state or {}).items()
-            if name.startswith(REST)
-        }
-        pool.proxies.load(rests, now=now, wall_offset=wall_offset)
+    """Add saved sessions to a pool, in the order of their `birth`."""
     restored = Restored()
-    sessions = []
     for row in rows:
         session = _session(pool, row, restored, now, wall_offset)
         if session is None:
             if isinstance(row.get("id"), str) and row["id"] not in pool.sessions:
                 pool.roster.removed.append(row["id"])
         else:
-            sessions.append(session)
-    for session in sorted(sessions, key=lambda session: session.born):
-        pool.roster.join(session, now)
-    restored.kept = len(sessions)
+            pool.roster.join(session, now)
+            restored.kept += 1
     return restored
+
+
+def birth(row: Row) -> float:
+    """Return when a saved session was made; 0.0 where that makes no sense."""
+    born = row.get("born")
+    return born if isinstance(born, float) and math.isfinite(born) else 0.0
+
+
+def load_rests(
+    pool: SessionPool, state: Mapping[str, Any] | None, *, now: float, wall_offset: float
+) -> None:
+    """Take over how proxies rest on the site, as another process or run has saved it."""
+    if pool.proxies is not None and state:
+        rests = {
+            name.removeprefix(REST): value for name, value in state.items() if name.startswith(REST)
+        }
+        pool.proxies.load(rests, now=now, wall_offset=wall_offset)
 
 
 def _session(
@@ -148,7 +151,12 @@ def _session(
     return session
 
 
-def _restore_site(pool: SessionPool, state: Mapping[str, Any]) -> None:
+def restore_site(
+    pool: SessionPool, state: Mapping[str, Any] | None, *, now: float, wall_offset: float
+) -> None:
+    """Give a new pool what was learnt of its site."""
+    load_rests(pool, state, now=now, wall_offset=wall_offset)
+    state = state or {}
     learnt, health, odds = state.get("learnt"), state.get("health"), state.get("new")
     if isinstance(learnt, dict) and state.get("policy") == type(pool.policy).__name__:
         pool.policy.load(learnt)

@@ -60,6 +60,20 @@ def check_surroundings(settings: BaseSettings, *, direct: bool) -> None:
         _refuse("HTTPPROXY_ENABLED", False, expected)
 
 
+def check_impersonating(settings: BaseSettings) -> None:
+    """Refuse download handlers that would ignore the session's impersonation target."""
+    handlers = settings.getwithbase("DOWNLOAD_HANDLERS")
+    for scheme in ("http", "https"):
+        handler = handlers.get(scheme)
+        names = {base.__name__ for base in getattr(_load(handler), "__mro__", ())}
+        if handler is not None and "ImpersonateDownloadHandler" not in names:
+            path = handler if isinstance(handler, str) else global_object_name(handler)
+            expected = (
+                "'scrapy_impersonate.ImpersonateDownloadHandler', for SESSION_FILTER_IMPERSONATE"
+            )
+            _refuse(f"DOWNLOAD_HANDLERS[{scheme!r}]", path, expected)
+
+
 def wire_of(settings: BaseSettings) -> Wire:
     """Return what this crawl can say to a proxy; the weakest of the download handlers decides.
 

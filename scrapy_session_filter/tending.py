@@ -8,14 +8,14 @@ import time
 from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from scrapy.exceptions import UsageError
 
 from scrapy_session_filter.exceptions import InvalidRow, StoreError
+from scrapy_session_filter.explaining import explain_saved
 from scrapy_session_filter.session import Session
 from scrapy_session_filter.settings import SessionFilterSettings
-from scrapy_session_filter.snapshot import REST
 from scrapy_session_filter.stores.base import Batch
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def list_sites(store: SessionStore) -> None:
 
 
 def show(store: SessionStore, name: str) -> None:
-    """Print a site's sessions and what was learnt of it, or all of one session but its cookies."""
+    """Print a site's sessions and say what was learnt of it, or all of one session but its cookies."""
     found = [row for row in store.rows() if name in (row["site"], row["id"])]
     if not found:
         msg = f"no site and no session {name!r} in the store"
@@ -94,15 +94,8 @@ def show(store: SessionStore, name: str) -> None:
         print(json.dumps(shown, indent=2, ensure_ascii=False))
         return
     report(store, name)
-    state = store.site_state(name) or {}
-    new = state.get("new") or [1, 1]
-    blocked = sum(key.startswith(REST) for key in state)
-    print(
-        f"\n{name}: policy {state.get('policy', 'unknown')}; new sessions succeed with a chance of "
-        f"about {new[0] / sum(new):.2f}; {blocked} proxies were blocked here."
-    )
-    if state.get("learnt"):
-        print("learnt: " + json.dumps(state["learnt"]))
+    rows = (row for row in found if row["site"] == name)
+    print("\n" + explain_saved(name, rows, store.site_state(name), now=time.time()))
 
 
 def report(store: SessionStore, site: str | None) -> None:
@@ -223,8 +216,13 @@ def _batch_id(action: str) -> str:
     return f"{action}-{time.time_ns():x}"
 
 
+def _printable(text: str) -> str:
+    """Escape what a terminal would obey: keys of sites are anybody's text."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def _table(head: tuple[str, ...], lines: Iterable[tuple[str, ...]]) -> None:
-    rows: list[Any] = [head, *lines]
+    rows = [head, *(tuple(map(_printable, line)) for line in lines)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
     for row in rows:
         print(

@@ -45,7 +45,9 @@ class Track:
     ``dont_filter`` is false and the request has ours; ``start`` says how the first request of a
     redirect chain can be made again, ``restarted`` that it was; ``asked`` (wall clock) since when a pin
     waits; ``amended`` that a callback reported the answer as a block; ``delivered`` that a block page
-    was handed over, with meta that lets it pass.
+    was handed over, with meta that lets it pass. ``init`` is the lease of the init that fetches the
+    request; ``renewed`` marks a page whose session was prepared anew for it, ``stays`` that it waits
+    for that one.
     """
 
     session: str | None = None
@@ -68,6 +70,9 @@ class Track:
     asked: float | None = None
     amended: bool = False
     delivered: bool = False
+    init: str | None = None
+    renewed: bool = False
+    stays: bool = False
 
     @classmethod
     def of(cls, request: Request) -> Track | None:

@@ -52,9 +52,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 
+WATCHED = ("crawls", "faults", "inputs")
+"""Folders whose crawls must never go out bare, but for tests that are marked ``direct``."""
+
+
 @pytest.fixture
-def make_world() -> Iterator[Callable[..., World]]:
-    """Start worlds with `World`'s arguments; they end with the test."""
+def make_world(request: pytest.FixtureRequest) -> Iterator[Callable[..., World]]:
+    """Start worlds with `World`'s arguments; they end with the test, and say if a crawl went bare."""
     worlds: list[World] = []
 
     def make(exits: int = 16, **options: Any) -> World:
@@ -66,6 +70,10 @@ def make_world() -> Iterator[Callable[..., World]]:
     yield make
     for world in worlds:
         world.stop()
+    if request.path.parent.name in WATCHED:
+        for world in worlds:
+            assert not [v for v in world.site.visits if "proxy-authorization" in v.headers]
+            assert request.node.get_closest_marker("direct") or not world.site.direct_visits
 
 
 @pytest.fixture

@@ -294,6 +294,22 @@ def test_spider_hook(world: World, crawl: Crawler) -> None:
     assert result.stats["session_filter/blocked/unnamed/spider"] == 2
 
 
+def test_init(world: World, crawl: Crawler) -> None:
+    """The example logs each session in before its pages."""
+    world.site.on("/login", {"like": "ok", "body": SIGN_IN, "headers": HTML}, times=1)
+    world.site.on("/entered", "ok")
+    result = run(crawl, world, "init", POLICY="until-blocked")
+    assert len(result.items) == 2
+    assert [visit.path for visit in world.site.visits][:2] == ["/login", "/entered"]
+    assert result.stats["session_filter/inits/ok"] == 1
+
+
+HTML = {"Content-Type": "text/html"}
+SIGN_IN = (
+    """<form action="/entered" method="post"><input name="user"><input name="password"></form>"""
+)
+
+
 def test_errback(world: World, crawl: Crawler) -> None:
     """The errback gets the verdict of a page that was given up."""
     world.ban(world.exits, "captcha")

@@ -35,6 +35,8 @@ class Shop:
             "answer": named,
             "captcha": lambda _: named("captcha"),
             "login": lambda _: named("login"),
+            "app": _app,
+            "data": self._data,
             "robots.txt": _robots,
         }
         self._page = lru_cache(maxsize=10_000)(self._make)
@@ -79,6 +81,27 @@ class Shop:
 
     def _any(self, rest: str) -> Answer:
         return page(f"Page {rest}", '<a href="/">Home</a>', size=self.size, name="page")
+
+    def _data(self, rest: str) -> Answer | None:
+        number = _number(rest)
+        if not 1 <= number <= self.products:
+            return None
+        chair = {"name": f"Chair {number}", "price": f"{20 + number * 37 % 400}.90"}
+        headers = {"Content-Type": "application/json"}
+        return Answer(body=json.dumps(chair).encode(), headers=headers, name="data")
+
+
+def _app(rest: str) -> Answer:
+    """Return a page that is empty without JavaScript: it fetches its data, and remembers the visit."""
+    script = f"""
+        fetch("/data/{_number(rest)}").then(answer => answer.json()).then(chair => {{
+            document.querySelector("main").innerHTML =
+                `<div class="product"><h2>${{chair.name}}</h2>`
+                + `<span class="price">${{chair.price}}</span></div>`;
+            localStorage.setItem("last", chair.name);
+            document.cookie = "seen={_number(rest)}; path=/; max-age=3600";
+        }});"""
+    return page("The shop", f"<main>Loading ...</main><script>{script}</script>", name="app")
 
 
 def _number(text: str) -> int:

@@ -31,7 +31,8 @@ class Site:
     Paths: ``/`` (links to the lists), ``/list/N``, ``/product/N``, ``/page/ANY``, ``/size/BYTES``,
     ``/slow/SECONDS``, ``/echo`` (JSON of the request), ``/redirect?to=URL&status=302``,
     ``/captcha``, ``/login`` (a form with a captcha widget), ``/robots.txt``, ``/answer/NAME`` (any
-    answer of `loopback.answers`, or a status); everything else is 404.
+    answer of `loopback.answers`, or a status), ``/app/N`` (a product that takes JavaScript to be
+    seen, with its data at ``/data/N``); everything else is 404.
 
     Each answer takes ``latency`` seconds. With ``cookies`` each visitor that brings none gets a
     cookie ``visitor=<random>``.

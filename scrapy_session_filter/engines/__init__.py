@@ -4,5 +4,6 @@ from __future__ import annotations
 
 from scrapy_session_filter.engines.base import EngineBinding
 from scrapy_session_filter.engines.http import HttpBinding
+from scrapy_session_filter.engines.selection import Engines
 
-__all__ = ["EngineBinding", "HttpBinding"]
+__all__ = ["EngineBinding", "Engines", "HttpBinding"]

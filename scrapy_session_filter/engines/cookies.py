@@ -7,6 +7,7 @@ the key or the jars.
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from functools import cached_property
 from http.cookiejar import Cookie
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 from scrapy.downloadermiddlewares.cookies import CookiesMiddleware
 from scrapy.http import Request
 from scrapy.http.cookies import CookieJar
+
+from scrapy_session_filter.site_keys import is_public_suffix
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, MutableMapping
@@ -31,6 +34,7 @@ PER_SESSION = 300
 COOKIE_BYTES = 4096
 """Name and value together (RFC 6265, 6.1)."""
 
+_SAME_SITE = ("Strict", "Lax", "None")
 _FIELDS = ("version", "name", "value", "port", "domain", "path", "secure", "expires", "discard")
 
 
@@ -58,6 +62,22 @@ class SessionJars:
             for saved in session.cookies:
                 restore_cookie(jar, saved)
             self._jars[session.id] = jar
+
+    def rows(self, session: Session) -> list[dict[str, Any]]:
+        """Return the cookies of the session's jar as they are saved."""
+        return [_as_row(cookie) for cookie in self._jars.get(session.id, ())]
+
+    def put(self, session: Session, row: dict[str, Any]) -> None:
+        """Put a cookie into the session's jar, if the jar itself would accept it."""
+        jar = self._jars.get(session.id)
+        if jar is None:
+            jar = self._jars[session.id] = CookieJar()
+        restore_cookie(jar, row)
+
+    def drop(self, session: Session, domain: str, path: str, name: str) -> None:
+        """Take a cookie out of the session's jar."""
+        with suppress(KeyError):
+            self._jars[session.id].clear(domain, path, name)
 
     def remember(self, session: Session) -> None:
         """Copy the session's jar, if it has one, to ``session.cookies``, within the limits.
@@ -95,7 +115,7 @@ def restore_cookie(jar: CookieJar, saved: object) -> bool:
         return False
     if len(name) + len(value or "") > COOKIE_BYTES or _has_controls(name + (value or "") + path):
         return False
-    if expires is not None and expires <= time.time():
+    if (expires is not None and expires <= time.time()) or not _is_of_one_site(domain):
         return False
     try:
         cookie = _cookie(saved, domain, path, name, value, expires)
@@ -131,7 +151,7 @@ def _cookie(
         discard=saved.get("discard") is True,
         comment=None,
         comment_url=None,
-        rest={},
+        rest=_rest(saved),
     )
 
 
@@ -149,7 +169,30 @@ def _within_limits(jar: CookieJar) -> Iterable[Cookie]:
 
 
 def _as_row(cookie: Cookie) -> dict[str, Any]:
-    return {field: getattr(cookie, field) for field in _FIELDS}
+    row = {field: getattr(cookie, field) for field in _FIELDS}
+    # What only browsers go by; a jar keeps it as it came, in any case of letters.
+    if cookie.has_nonstandard_attr("HttpOnly") or cookie.has_nonstandard_attr("httponly"):
+        row["http_only"] = True
+    same_site = cookie.get_nonstandard_attr("SameSite") or cookie.get_nonstandard_attr("samesite")
+    if same_site and same_site.capitalize() in _SAME_SITE:
+        row["same_site"] = same_site.capitalize()
+    return row
+
+
+def _rest(saved: dict[str, Any]) -> dict[str, str]:
+    rest = {"HttpOnly": ""} if saved.get("http_only") is True else {}
+    if saved.get("same_site") in _SAME_SITE:
+        rest["SameSite"] = saved["same_site"]
+    return rest
+
+
+def _is_of_one_site(domain: str) -> bool:
+    """Return whether a cookie's domain is a host, or holds hosts of one owner.
+
+    CookiesMiddleware checks that of a site's cookies; the jar itself does not.
+    """
+    host = domain.removeprefix(".")
+    return "." in host and not (domain != host and is_public_suffix(host))
 
 
 def _is_expiry(value: object) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from scrapy.downloadermiddlewares.useragent import UserAgentMiddleware
 from scrapy.http import Headers
@@ -19,9 +19,11 @@ if TYPE_CHECKING:
 
     from scrapy import Request
     from scrapy.crawler import Crawler
+    from typing_extensions import Self
 
     from scrapy_session_filter.proxies import ProxyEndpoint
     from scrapy_session_filter.session import Session
+    from scrapy_session_filter.settings import SessionFilterSettings
 
 _PROXY_AUTH = b"Proxy-Authorization"
 
@@ -55,6 +57,20 @@ class HttpBinding(EngineBinding):
     ``first_timeout`` (seconds, 0: none) bounds the download time of a session not yet proven.
     """
 
+    handlers: ClassVar[tuple[str, ...]] = (
+        "scrapy.core.downloader.handlers.http11.HTTP11DownloadHandler",
+        "scrapy.core.downloader.handlers.http2.H2DownloadHandler",  # for sessions without a proxy
+        "scrapy.core.downloader.handlers._base_http.BaseHttpDownloadHandler",
+    )
+
+    sends_headers: ClassVar[bool] = True
+    """Whether the session's headers go on the request; a browser brings its own."""
+
+    @classmethod
+    def from_crawler(cls, crawler: Crawler, settings: SessionFilterSettings) -> Self:
+        """Take the time-out from the settings."""
+        return cls(crawler, settings.first_timeout)
+
     def __init__(self, crawler: Crawler, first_timeout: float) -> None:
         self._crawler = crawler
         self._first_timeout = first_timeout
@@ -72,8 +88,7 @@ class HttpBinding(EngineBinding):
         endpoint, meta = session.endpoint, request.meta
         meta["proxy"] = None if endpoint is None else _url(endpoint, session.id)
         ours: dict[str, bytes] = {}
-        # An impersonated browser brings the headers that agree with its TLS handshake.
-        if not meta.get("impersonate"):
+        if self.sends_headers:
             headers = request.headers
             for key, value, default, name in self._prepared(session.headers):
                 present = dict.get(headers, key)
@@ -128,6 +143,14 @@ class HttpBinding(EngineBinding):
                 request.meta.pop("download_timeout", None)
             else:
                 request.meta["download_timeout"] = marks["timeout"]
+
+    def leave_own(self, request: Request, session: Session) -> None:
+        """Remove the session's headers and Scrapy's defaults; leave what the request brought."""
+        ours = [(key, value) for key, value, _, _ in self._prepared(session.headers)]
+        defaults = [(key, values[-1]) for key, values in self._defaults.items() if values]
+        for key, value in (*ours, *defaults):
+            if request.headers.get(key) == value:
+                request.headers.pop(key)
 
     def remember(self, session: Session) -> None:
         """Save the session's cookies."""

@@ -121,6 +121,9 @@ class Policy(ABC):
 
     #: Whether ``MAX_SESSIONS`` bounds the pool; false where it means something else to the policy.
     bounded = True
+    #: Whether it works with one session at a time: then others are not prepared beside it
+    #: (``SESSION_FILTER_INIT``) while one is ready.
+    one_by_one = False
 
     def __init__(self, context: PolicyContext) -> None:
         self.context = context

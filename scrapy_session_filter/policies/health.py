@@ -102,8 +102,11 @@ class SiteHealth:
             self._next = now + (gap if in_pause else _TRIAL)
 
     def dump(self) -> dict[str, Any]:
-        """Return what a restart should know, as plain JSON: how suspicious we are, no times."""
-        return {"suspicion": round(self._suspicion, 3), "pause": self._pause}
+        """Return what a restart should know, as plain JSON: how suspicious we are, no times.
+
+        ``down`` is for the reader: a new process finds out for itself.
+        """
+        return {"suspicion": round(self._suspicion, 3), "pause": self._pause, "down": self._down}
 
     def load(self, state: dict[str, Any]) -> None:
         """Take back a `dump`; what is not a number in its range is ignored."""

@@ -152,6 +152,8 @@ class UntilBlockedPolicy(Policy):
     Sessions that were put aside (at their limits, or avoided by a page) come before new ones.
     """
 
+    one_by_one = True
+
     def __init__(self, context: PolicyContext) -> None:
         super().__init__(context)
         self._line: OrderedDict[Session, None] = OrderedDict()  # the first is the one in use

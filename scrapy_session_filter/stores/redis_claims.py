@@ -10,7 +10,7 @@ from scrapy_session_filter.stores.redis_read import text
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-_STEP = 2000  # exits per step, so that the server is never busy for long
+_STEP = 1000  # exits per step, so that the server is never busy for long
 
 
 class Run(Protocol):

@@ -63,11 +63,24 @@ local function hold(site, exit, token)
   redis.call('SADD', P .. 'u:' .. site, me)
   redis.call('SREM', P .. 'f:' .. site, exit)
 end
-local function free_up(site, exit, token)
-  redis.call('HSET', P .. 'c:' .. site, exit, token .. ' ')
-  if redis.call('HEXISTS', P .. 'e:' .. site, exit) == 1 then
-    redis.call('SADD', P .. 'f:' .. site, exit)
+local function free_up(site, exits, former)
+  local claims, freed = redis.call('HMGET', P .. 'c:' .. site, unpack(exits)), {}
+  local written, saved = {}, {}
+  for i, claim in ipairs(claims) do
+    local token, owner = '', ''
+    if claim then token, owner = split(claim) end
+    if owner == former then
+      freed[#freed + 1] = exits[i]
+      written[#written + 1] = exits[i]
+      written[#written + 1] = token .. ' '
+    end
   end
+  if #freed == 0 then return end
+  redis.call('HSET', P .. 'c:' .. site, unpack(written))
+  for i, ids in ipairs(redis.call('HMGET', P .. 'e:' .. site, unpack(freed))) do
+    if ids then saved[#saved + 1] = freed[i] end
+  end
+  if #saved > 0 then redis.call('SADD', P .. 'f:' .. site, unpack(saved)) end
 end
 local function known(site)
   local count = redis.call('SCARD', P .. 'f:' .. site)
@@ -113,11 +126,8 @@ for _, owner in ipairs(redis.call('SMEMBERS', P .. 'u:' .. site)) do
   if owner ~= me and not live(owner) and budget > 0 then
     local gone = redis.call('SPOP', held_by(owner, site), budget)
     budget = budget - #gone
-    for _, exit in ipairs(gone) do
-      local claim = redis.call('HGET', claims, exit)
-      local token, holder = '', ''
-      if claim then token, holder = split(claim) end
-      if holder == owner then free_up(site, exit, token) end
+    for i = 1, #gone, 500 do
+      free_up(site, {unpack(gone, i, math.min(i + 499, #gone))}, owner)
     end
     if redis.call('ZSCORE', P .. 'owners', owner) then
       redis.call('SADD', P .. 'robbed', owner)
@@ -172,13 +182,22 @@ if count > 0 then
   granted = redis.call('SPOP', P .. 'f:' .. site, count)
   for i = 1, count - #granted do granted[#granted + 1] = others[i] end
 end
-for _, exit in ipairs(granted) do
-  hold(site, exit, token)
-  local found = redis.call('HGET', P .. 'e:' .. site, exit)
-  if found then
-    for id in string.gmatch(found, '[^%z]+') do ids[#ids + 1] = id end
+for i = 1, #granted, 500 do  -- nobody else claims any of these; unpack bears no more at once
+  local some, written = {}, {}
+  for j = i, math.min(i + 499, #granted) do
+    some[#some + 1] = granted[j]
+    written[#written + 1] = granted[j]
+    written[#written + 1] = token .. ' ' .. me
+  end
+  redis.call('HSET', claims, unpack(written))
+  redis.call('SADD', held_by(me, site), unpack(some))
+  for _, found in ipairs(redis.call('HMGET', P .. 'e:' .. site, unpack(some))) do
+    if found then
+      for id in string.gmatch(found, '[^%z]+') do ids[#ids + 1] = id end
+    end
   end
 end
+if #granted > 0 then redis.call('SADD', P .. 'u:' .. site, me) end
 for _, exit in ipairs(put_back) do redis.call('SADD', P .. 'f:' .. site, exit) end
 return {token, granted, ids, share - count, math.max(0, short)}
 """
@@ -206,15 +225,10 @@ RELEASE = (
     PRELUDE
     + """
 local site = ARGV[4]
-for i = 5, #ARGV do
-  local claim = redis.call('HGET', P .. 'c:' .. site, ARGV[i])
-  if claim then
-    local token, owner = split(claim)
-    if owner == me then
-      redis.call('SREM', held_by(me, site), ARGV[i])
-      free_up(site, ARGV[i], token)
-    end
-  end
+for i = 5, #ARGV, 500 do
+  local some = {unpack(ARGV, i, math.min(i + 499, #ARGV))}
+  redis.call('SREM', held_by(me, site), unpack(some))
+  free_up(site, some, me)
 end
 if redis.call('SCARD', held_by(me, site)) == 0 then redis.call('SREM', P .. 'u:' .. site, me) end
 redis.call('HDEL', P .. 'w:' .. site, me)

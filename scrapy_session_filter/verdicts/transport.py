@@ -21,8 +21,8 @@ _CHAIN_LIMIT = 8  # causes looked at
 _MESSAGE_LIMIT = 600  # characters
 
 # What failed: reason to the texts (lower case) and class names that say so, in order.
-# Sources: Scrapy's download handlers 2.14 to 2.19, Chromium's net_error_list.h,
-# libcurl-errors(3), errno(3).
+# Sources: Scrapy's download handlers 2.14 to 2.19, Chromium's net_error_list.h, Firefox's
+# xpcom/base/ErrorList.py, Playwright's messages, libcurl-errors(3), errno(3).
 _LOCAL = {
     "local-open-files": ("too many open files", "err_insufficient_resources"),
     "local-no-route": (
@@ -38,6 +38,7 @@ _LOCAL = {
         ),
         *("err_dns_server_failed", "err_dns_timed_out", "err_dns_malformed_response"),
     ),
+    "local-browser": ("page crashed", "target crashed", "browsertype.launch", "from the driver"),
     "local-memory": (
         "cannot allocate memory",
         "no buffer space available",
@@ -61,6 +62,7 @@ _PROXY = {
     "proxy-auth": (
         *("proxy authentication", "err_proxy_auth", "err_unexpected_proxy_auth"),
         *("err_invalid_auth_credentials", "'status': 407", "response 407", "407, message"),
+        "ns_error_proxy_authentication",
     ),
     "proxy-refused": (
         *(
@@ -130,7 +132,7 @@ _LOST = (
     (
         *("err_connection_reset", "err_connection_closed", "err_empty_response", "err_http2_"),
         *("err_ssl", "err_cert", "err_quic", "err_invalid_http_response", "err_incomplete_"),
-        *("ns_error_net_reset", "ns_error_net_interrupt", "ssl_error_", "sec_error_"),
+        *("ns_error_net_", "ns_error_abort", "ssl_error_", "sec_error_"),
         *("curl: (1)", "curl: (8)", "curl: (16)", "curl: (18)", "curl: (35)", "curl: (52)"),
         *("curl: (55)", "curl: (56)", "curl: (60)", "curl: (92)", "curl: (95)", "curl: (96)"),
     ),
@@ -143,12 +145,15 @@ def by_exception(exception: BaseException, *, proxied: bool = True) -> Verdict:
     """Return the verdict of a request that ended in an exception.
 
     ``proxied`` says whether it went through a proxy: then a refused connection or a time-out before
-    the site answered is the proxy's. An exception that nothing here knows is a SITE_ERROR with the
-    reason ``exception-<ClassName>``, or the browser's own name of it, to be counted by that name.
+    the site answered is the proxy's. That a site had answered (a browser loads a page for a long
+    time) the engine says by an attribute ``answered`` of the exception. An exception that nothing
+    here knows is a SITE_ERROR with the reason ``exception-<ClassName>``, or the browser's own name of
+    it, to be counted by that name.
     """
     chain = list(_chain(exception))
     names = {cls.__name__ for error in chain for cls in type(error).__mro__}
     text = "\n".join(_message(error) for error in chain).lower()
+    proxied = proxied and not getattr(exception, "answered", False)
     return (
         _local(chain, names, text)
         or (_proxy(names, text) if proxied else None)

@@ -10,32 +10,30 @@ import pytest
 from scrapy_session_filter.policies.adaptive.hazard import HazardTable
 from scrapy_session_filter.policies.adaptive.intensity import (
     BINS,
+    COUNTING,
     USUAL,
     WINDOWS,
-    Levels,
-    advance,
+    Meter,
     bin_of,
     level_of,
 )
-from scrapy_session_filter.policies.adaptive.limit import Limit
+from scrapy_session_filter.policies.adaptive.limit import PROOF, Limit
 
 
 def ramp(limit: Limit, *, allowed: float, window: float, sessions: int = 20) -> None:
     """Use sessions one after another at a growing rate; over ``allowed`` per window they are
     blocked for long (a new one takes their place)."""
     scale = WINDOWS.index(window)
-    levels: list[Levels | None] = [None] * sessions
+    meters = [Meter(0.0) for _ in range(sessions)]
     now, gap = 0.0, 2.0 * window / allowed
     while now < 20 * window:
         for i in range(sessions):
-            level = advance(levels[i], gap)
-            if level[limit.scale] > limit.cap:
-                levels[i] = tuple(value - 1.0 for value in level)
+            if meters[i].level(limit.scale, now) > limit.cap:
                 continue
-            levels[i] = level
+            level = meters[i].use(now)
             if level[scale] > allowed:
                 limit.blocked(level, now)
-                levels[i] = None
+                meters[i] = Meter(now)
             else:
                 limit.passed(level, now)
         now += gap
@@ -44,23 +42,23 @@ def ramp(limit: Limit, *, allowed: float, window: float, sessions: int = 20) -> 
 
 def test_a_steady_rate_has_its_number_per_window_as_intensity() -> None:
     """One request a second is 60 on the minute's scale, and 10 on that of 10 s."""
-    levels = None
-    for _ in range(2000):
-        levels = advance(levels, 1.0)
-    assert levels is not None
+    meter = Meter(0.0)
+    for second in range(2000):
+        levels = meter.use(float(second))
     assert levels[USUAL] == pytest.approx(60, rel=0.02)
     assert levels[0] == pytest.approx(10, rel=0.06)
+    assert levels[-len(COUNTING) :] == pytest.approx(COUNTING, abs=1.1)
 
 
 def test_a_burst_counts_fully_on_every_scale() -> None:
     """Ten requests at once are an intensity of ten, whatever the window."""
-    levels = None
+    meter = Meter(0.0)
     for _ in range(10):
-        levels = advance(levels, 0.0)
+        levels = meter.use(0.0)
     assert levels == (10.0,) * len(WINDOWS)
 
 
-def test_bins_are_quarter_octaves() -> None:
+def test_bins_are_eighths_of_octaves() -> None:
     """Each bin begins where it says, and all intensities have one."""
     for index in range(BINS):
         assert bin_of(level_of(index) * 1.01) == index
@@ -82,9 +80,9 @@ def test_blocks_above_an_intensity_are_told_from_blocks_anywhere() -> None:
 def test_no_limit_is_invented_without_blocks() -> None:
     """Successes alone leave the cap open, and raise what is known to be safe."""
     limit = Limit()
-    levels = None
+    meter = Meter(0.0)
     for i in range(500):
-        levels = advance(levels, 1.0)
+        levels = meter.use(float(i))
         limit.passed(levels, float(i))
     assert limit.cap == math.inf
     assert not limit.depends
@@ -151,3 +149,72 @@ def test_damaged_state_is_ignored(state: object) -> None:
     limit = Limit()
     limit.load(state)
     assert limit.cap == math.inf
+
+
+def test_a_counting_scale_forgets_when_the_window_is_over() -> None:
+    """Ten uses at once count fully for a window, less and less in the next, and then no more."""
+    scale = WINDOWS.index(COUNTING[0], len(WINDOWS) - len(COUNTING))
+    meter = Meter(0.0)
+    for _ in range(10):
+        meter.use(0.0)
+    told = [round(meter.level(scale, now) - 1.0, 6) for now in (0.0, 9.9, 12.5, 15.0, 25.0)]
+    assert told == [10, 10, 7.5, 5, 0]
+    assert meter.wait(scale, 0.0, 6.0) == pytest.approx(15.0)
+    assert meter.wait(scale, 12.5, 6.0) == pytest.approx(2.5)
+    assert meter.wait(scale, 12.5, 9.0) == 0.0
+
+
+@pytest.mark.parametrize("scale", range(len(WINDOWS)))
+def test_after_the_wait_one_more_use_is_within(scale: int) -> None:
+    """What `wait` says is enough, and no more than enough, on every scale."""
+    meter = Meter(0.0)
+    now = 0.0
+    for use in range(30):
+        now += WINDOWS[scale] * (0.01 + 0.002 * (use % 7))
+        meter.use(now)
+    due = now + meter.wait(scale, now, 12.0)
+    assert due > now
+    assert meter.level(scale, due + 1e-6) <= 12.0 + 1e-6
+    assert meter.level(scale, due - 0.02 * WINDOWS[scale]) > 12.0
+
+
+def tried(limit: Limit, blocked: int) -> int:
+    """Block 20 sessions at 21 uses in the first second; 10 s later try them; how many trials?"""
+    now, meters = 0.0, [Meter(0.0) for _ in range(20)]
+    for meter in meters:
+        for _ in range(20):
+            limit.passed(meter.use(now), now)
+    limit.blocked(meters[0].use(now), now)
+    assert limit.depends
+    assert limit.window == 60.0
+    assert limit.trial >= 0
+    now, trials = 19.0, 0
+    for meter in meters[1:]:
+        for _ in range(15):
+            if not limit.tries(now):
+                return trials
+            assert meter.level(limit.trial, now) <= limit.trial_cap
+            levels, trials = meter.use(now), trials + 1
+            if trials > blocked:
+                limit.passed(levels, now)
+                limit.trial_passed(levels, now)
+            else:
+                limit.trial_blocked(levels, now)
+    return trials
+
+
+def test_a_shorter_window_is_proven_by_trials() -> None:
+    """What passes over the long window's limit, again and again, proves a shorter window."""
+    limit = Limit()
+    assert PROOF <= tried(limit, blocked=0) < 3 * PROOF
+    assert limit.window == 10.0
+    assert 15 < limit.cap < 20
+
+
+def test_a_trial_that_fails_is_not_repeated_at_once() -> None:
+    """One block ends the trials for a while, and the long window stays."""
+    limit = Limit()
+    assert tried(limit, blocked=1) == 1
+    assert limit.window == 60.0
+    assert not limit.tries(20.0)
+    assert limit.tries(40.0)

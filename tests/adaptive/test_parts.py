@@ -11,7 +11,7 @@ import pytest
 
 from scrapy_session_filter.policies.adaptive.budget import Budget
 from scrapy_session_filter.policies.adaptive.fresh import Fresh
-from scrapy_session_filter.policies.adaptive.intensity import WINDOWS
+from scrapy_session_filter.policies.adaptive.intensity import WINDOWS, Meter
 from scrapy_session_filter.policies.adaptive.ladder import RUNGS, Ladder
 from scrapy_session_filter.policies.adaptive.limit import Limit
 from scrapy_session_filter.policies.adaptive.working import Choice, WorkingSet
@@ -27,7 +27,7 @@ def record(*, good: float = 5.0, latency: float = 1.0, level: float = 1.0) -> Re
     session = new_session()
     made: Record = session.memo
     made.good, made.weight, made.latency = good, 4.0, 4.0 * latency
-    made.levels = (level,) * len(WINDOWS)
+    made.meter = Meter(0.0, [level] * len(WINDOWS))
     return made
 
 
@@ -44,7 +44,7 @@ def choose(
 ) -> Choice:
     ask = Ask(now, 0, (), True)
     fresh = fresh or Fresh(random.Random(0))
-    return made.choose(ask, limit or Limit(), fresh, scouts=True, few=False)
+    return made.choose(ask, limit or Limit(), fresh, scouts=True, trials=False, few=False)
 
 
 # -- ladder ------------------------------------------------------------------------------------

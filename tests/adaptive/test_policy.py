@@ -9,6 +9,7 @@ import pytest
 
 from scrapy_session_filter.policies import POLICIES
 from scrapy_session_filter.policies.adaptive import AdaptivePolicy
+from scrapy_session_filter.policies.adaptive.intensity import WINDOWS
 from scrapy_session_filter.policies.base import KEEP, RETIRE, Decision, PolicyContext
 from scrapy_session_filter.session import Outcome, Session
 from scrapy_session_filter.verdict import OK
@@ -199,7 +200,7 @@ def test_it_explains_what_it_learnt(driver: Driver) -> None:
     driver.working(3)
     for _ in range(20):
         driver.policy.ladder.learn(True, 4, True)
-    driver.policy.limit.blocked((20.0,) * 6, 0.0, retry_after=10.0)
+    driver.policy.limit.blocked((20.0,) * len(WINDOWS), 0.0, retry_after=10.0)
     told = driver.policy.explain(1.0)
     assert "3 sessions take requests" in told
     assert "17 requests per 60 s" in told

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 
+ENDLESS = 100_000  # pages: more than any of these crawls comes to
 SPIDER = """
 import scrapy
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from tests.crawls.scenery import assert_clean, stat, through
 
 if TYPE_CHECKING:
@@ -39,6 +41,7 @@ def test_what_cannot_carry_a_session_is_refused(world: World, crawl: Crawler) ->
     assert stat(result, "refused") == len(refused)
 
 
+@pytest.mark.direct
 def test_opt_out_and_own_proxies_are_left_alone(world: World, crawl: Crawler) -> None:
     """``session_filter`` False goes as Scrapy sends it, an own proxy is kept; both are counted."""
     own = world.gateway.replace("{session}", "mine")
@@ -152,6 +155,7 @@ def test_leases_end_whatever_others_do_with_answers(world: World, crawl: Crawler
     assert result.stats["watch/in_flight"] == result.stats["watch/session_in_flight"] == 0
 
 
+@pytest.mark.direct
 def test_environment_proxies_are_not_used(world: World, crawl: Crawler) -> None:
     """``http_proxy`` of the environment never takes the place of a session's proxy, or of none."""
     env = {"http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9"}
@@ -180,6 +184,7 @@ def test_the_components_need_the_extension(world: World, plain_crawl: Crawler) -
     assert not world.site.direct_visits
 
 
+@pytest.mark.direct
 def test_disabled_means_plain_scrapy(world: World, crawl: Crawler) -> None:
     """With ENABLED off every component stays out, although the add-on is there."""
     settings = {"SESSION_FILTER_ENABLED": False, "SESSION_FILTER_PROXY": world.gateway}

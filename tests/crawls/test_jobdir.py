@@ -121,6 +121,7 @@ def test_a_job_goes_on_where_it_was_stopped(world: World, crawl: Crawler) -> Non
     assert not [item for item in first.items + second.items if "error" in item]
 
 
+@pytest.mark.direct
 @pytest.mark.parametrize("before", [True, False])
 def test_a_job_begun_with_another_queue_goes_on(world: World, crawl: Crawler, before: bool) -> None:
     """Disk queues written without our queue are taken over by it; ours are read when disabled."""

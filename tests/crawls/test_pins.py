@@ -6,6 +6,8 @@ from collections import Counter, defaultdict
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.crawls.scenery import assert_clean, by_session, stat, through, urls
 
 if TYPE_CHECKING:
@@ -89,6 +91,7 @@ class Copied(scrapy.Spider):
 """
 
 
+@pytest.mark.direct
 def test_copied_meta_does_not_carry_a_session_over(
     make_world: Callable[..., World], crawl: Crawler
 ) -> None:

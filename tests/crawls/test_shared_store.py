@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.crawls.fleet import Fleet, assert_apart, at_most, collisions
+from tests.crawls.fleet import ENDLESS, Fleet, assert_apart, at_most, collisions
 from tests.crawls.scenery import assert_clean, stat
 from tests.stores.servers import Server
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 LATENCY = 0.1  # seconds each answer takes, so that visits at the same time can be seen
 CLAIM = 3.0  # seconds a claim holds in these crawls
 UNDER_WAY = 0.5  # seconds after which what a stopped crawl had begun to send has left it
-ENDLESS = 100_000  # pages: more than any of these crawls comes to
 
 
 @pytest.fixture

@@ -130,6 +130,7 @@ def test_nothing_configured_is_no_direct_crawl(world: World, crawl: Crawler) -> 
     assert not world.site.visits
 
 
+@pytest.mark.direct
 def test_direct_sessions_are_visitors_too(world: World, crawl: Crawler) -> None:
     """With PROXY "direct" sessions differ by headers and cookies, and are retired when blocked."""
     world.site.on("/page/*", "forbidden", times=2)

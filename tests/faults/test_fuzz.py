@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import random
 import time
 from contextlib import suppress
 from email.utils import formatdate
@@ -18,18 +17,21 @@ from scrapy.http.cookies import CookieJar
 from scrapy_session_filter import snapshot
 from scrapy_session_filter.engines.cookies import restore_cookie
 from scrapy_session_filter.exceptions import InvalidRow
+from scrapy_session_filter.loading import load
 from scrapy_session_filter.policies import POLICIES
-from scrapy_session_filter.proxies import EndpointHealth, SiteProxies, parse_proxy
+from scrapy_session_filter.proxies import parse_proxy
 from scrapy_session_filter.roster import LONGEST_REST
 from scrapy_session_filter.session import Session, State
 from scrapy_session_filter.verdict import Kind
 from scrapy_session_filter.verdicts import Judge
 from scrapy_session_filter.verdicts.retry_after import LIMIT, parse_retry_after
-from tests.pool.conftest import make_pool
+from tests.pool.conftest import Bench
 from tests.stores.places import SITE, row
 from tests.verdicts.pages import answer
 
 NOW, WALL = 1000.0, 1.7e9
+ENDPOINT = parse_proxy("http://10.0.0.1:8000", setting="TEST")
+STATE = ["learnt", "health", "new", "policy", f"{snapshot.REST}{ENDPOINT.key}"]
 
 texts = st.text(max_size=20)
 scalars = (
@@ -66,25 +68,24 @@ def test_any_row_is_a_session_or_refused(saved: dict[str, Any]) -> None:
 @settings(deadline=None)
 @given(
     st.lists(rows, max_size=4),
-    st.none() | st.dictionaries(st.sampled_from(["learnt", "health", "new", "proxies"]), values),
+    st.none() | st.dictionaries(st.sampled_from(STATE), values),
     st.sampled_from(sorted(POLICIES)),
 )
 def test_any_saved_pool_can_be_used(
     saved: list[dict[str, Any]], state: dict[str, Any] | None, policy: str
 ) -> None:
     """From any rows and any learnt state comes a pool that gives a session, in finite time."""
-    endpoint = parse_proxy("http://127.0.0.1:8000", setting="test", note=lambda _: None)
     for one in saved:
         if one.get("proxy") == row(1)["proxy"]:
-            one["proxy"] = endpoint.key
-    rng = random.Random(1)
-    pool = make_pool(policy, proxies=SiteProxies([endpoint], EndpointHealth(), rng), now=NOW)
-    learnt = None if state is None else {**state, "policy": type(pool.policy).__name__}
-    snapshot.restore(pool, saved, learnt, now=NOW, wall_offset=WALL - NOW)
-    for session in pool.sessions.values():
+            one["proxy"] = ENDPOINT.key
+    policy_class = load(POLICIES[policy], setting="TEST", expected="a policy")
+    bench = Bench(policy_class, [ENDPOINT])
+    learnt = None if state is None else {**state, "policy": policy_class.__name__}
+    snapshot.restore(bench.pool, saved, learnt, now=NOW, wall_offset=WALL - NOW)
+    for session in bench.pool.sessions.values():
         assert session.site == SITE
         assert session.state is State.LIVE or session.wake <= NOW + LONGEST_REST
-    got = pool.try_acquire()
+    got = bench.pool.try_acquire()
     assert not isinstance(got, float) or 0 < got < math.inf
 
 
@@ -102,12 +103,12 @@ cookie_rows = st.fixed_dictionaries(
 def test_any_saved_cookie_is_kept_or_left_out(saved: Any) -> None:
     """A saved cookie goes into the jar, or not; what goes in can be sent."""
     jar = CookieJar()
-    if restore_cookie(jar, saved):
-        for cookie in jar:
-            request = Request(f"https://{cookie.domain.lstrip('.')}{cookie.path}")
-            jar.add_cookie_header(request)
-            sent = b"".join(request.headers.getlist("Cookie"))
-            assert not {*b"\r\n\x00"} & {*sent}
+    restore_cookie(jar, saved)
+    for cookie in jar:
+        request = Request(f"https://{cookie.domain.lstrip('.')}{cookie.path}")
+        jar.add_cookie_header(request)
+        sent = b"".join(request.headers.getlist("Cookie"))
+        assert not {*b"\r\n\x00"} & {*sent}
 
 
 @given(st.lists(st.text(max_size=60) | st.binary(max_size=60).map(lambda b: b.decode("latin-1"))))

@@ -12,7 +12,7 @@ import pytest
 from scrapy_session_filter.exceptions import StoreError
 from scrapy_session_filter.stores import base
 from scrapy_session_filter.stores.base import CLAIM_SECONDS, MAX_ROW_BYTES, Batch, SessionStore
-from tests.stores.places import SITE, Place, exits, row
+from tests.stores.places import SITE, Place, RedisPlace, exits, row
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -628,6 +628,56 @@ def test_who_came_short_is_given_to(shared_place: Place) -> None:
     assert one.surplus(SITE) == two.surplus(SITE) == 0
 
 
+def test_says_who_is_short(shared_place: Place) -> None:
+    """A claim tells what is lacking of an equal part; the others hear at which site."""
+    one, two = shared_place.open(), shared_place.open()
+    offered = [f"p{n}" for n in range(10)]
+    assert one.claim(SITE, offered).short == 0
+    assert one.wanted() == set()
+    assert two.claim(SITE, offered).short == 5
+    assert one.wanted() == {SITE}
+    assert two.wanted() == set()
+    given = sorted(one.held(SITE))[: one.surplus(SITE)]
+    one.release(SITE, given)
+    while (claim := two.claim(SITE, offered)).short:
+        assert claim.exits
+    assert two.held(SITE) == set(given)
+    assert one.held(SITE) == set(offered) - set(given)
+    assert one.wanted() == set()
+
+
+def test_a_want_ends_with_its_owner(shared_place: Place) -> None:
+    """Who is gone lacks nothing any more, or not for long."""
+    one, two = shared_place.open(), shared_place.open()
+    one.claim(SITE, ["p", "q"])
+    two.claim(SITE, ["p", "q"])
+    two.close()
+    shared_place.wait(CLAIM_SECONDS + 1)
+    assert one.surplus(SITE) == 0
+    assert one.wanted() == set()
+
+
+def test_knows_whether_a_session_is_saved(place: Place) -> None:
+    """Also of one that nobody or another owner has; not of one that was removed."""
+    store = place.open()
+    store.apply(Batch("a", [row(1), row(2)]))
+    assert store.has(SITE, row(1)["id"])
+    assert not store.has("other.example", row(1)["id"])
+    assert not store.has(SITE, row(3)["id"])
+    store.apply(Batch("b", removed=[(SITE, row(2)["id"])]))
+    assert not store.has(SITE, row(2)["id"])
+
+
+def test_knows_what_it_holds(place: Place) -> None:
+    """Held is what was claimed, or came with a batch, and was not given back."""
+    store = place.open()
+    assert store.held(SITE) == set()
+    store.claim(SITE, ["p", "q"])
+    store.apply(Batch("a", [row(1)]))
+    store.release(SITE, ["q"])
+    assert store.held(SITE) == {"p"} | exits(1)
+
+
 def test_surplus_is_no_more_than_wanted(shared_place: Place) -> None:
     """Who asked for few is given few, and a want runs out."""
     one, two = shared_place.open(), shared_place.open()
@@ -675,6 +725,18 @@ def test_an_onlooker_that_renews_takes_no_share(shared_place: Place) -> None:
     """Renewing without ever having claimed makes nobody a rival."""
     assert shared_place.open().renew() == {}
     assert len(shared_place.open().claim(SITE, ["p", "q", "r"]).exits) == 3
+
+
+def test_is_alone_only_where_that_is_certain(place: Place) -> None:
+    """A file or memory shows who else is there; a server does not."""
+    store = place.open()
+    certain = not isinstance(place, RedisPlace)
+    assert store.alone() is certain
+    if place.shared:
+        other = place.open()
+        assert not store.alone()
+        other.close()
+        assert store.alone() is certain
 
 
 def test_says_whether_it_is_shared(place: Place) -> None:

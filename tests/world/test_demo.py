@@ -10,6 +10,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+from tests.stores.servers import binary
 from tests.world.crawls import ROOT
 
 if TYPE_CHECKING:
@@ -53,7 +54,8 @@ def test_demo(tmp_path: Path) -> None:
 
 
 def test_distributed_demo(tmp_path: Path) -> None:
-    """Two processes share the work; no page is lost or fetched twice."""
+    """Two processes share the work: no page is lost or fetched twice, no known ban is used again."""
+    binary()  # skips the test where there is no Redis server
     options = ("--processes", "2", "--products", "160")
     lines = run_demo(tmp_path, "distributed_demo.py", *options)
     head = lines.index(next(line for line in lines if "known bans used" in line))
@@ -64,3 +66,4 @@ def test_distributed_demo(tmp_path: Path) -> None:
     assert int(two[1]) > 0
     assert int(one[1]) + int(two[1]) == int(together[1]) == 168  # no page twice
     assert int(together[3]) > 5  # blocked
+    assert int(together[5]) == 0  # known bans used

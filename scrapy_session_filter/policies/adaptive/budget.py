@@ -18,6 +18,8 @@ COSTLIEST = 20.0
 """Most failed requests that replacing a session is taken to cost."""
 FULL = 2.0
 """The budget's bound, in tokens per concurrent request."""
+RICH = 0.5
+"""Share of the bound from which on bans are risked to learn more of the limit."""
 FIRST_OUTAGE = 120.0
 """Seconds that a ban is assumed to last before one was seen to end."""
 WORTH = 0.2
@@ -43,6 +45,15 @@ class Budget:
     def earn(self, tokens: float) -> None:
         """Take in what scarcity has cost."""
         self.tokens = min(self.tokens + tokens, self._most)
+
+    @property
+    def is_rich(self) -> bool:
+        """Whether scarcity has cost so much that even a ban may be risked to end it."""
+        return self.tokens >= RICH * self._most
+
+    def lose(self, tokens: float) -> None:
+        """Pay for a ban that was risked; the debt is bounded, too."""
+        self.tokens = max(self.tokens - tokens, -self._most)
 
     def pays(self, chance: float) -> bool:
         """Return whether an exploration of this chance is expected to yield enough pages."""

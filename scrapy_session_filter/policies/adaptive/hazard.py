@@ -23,11 +23,13 @@ REFIT = 16
 """Uses between two fits."""
 DECAY = 0.98
 """Weight of what was counted before, every four fits: about 3200 uses are remembered."""
-PRIOR_RISK = 0.0025
-"""Assumed hazard per quarter octave of intensity before anything is known, as strong as
+PRIOR_RISK = 0.00125
+"""Assumed hazard per eighth of an octave of intensity before anything is known, as strong as
 `PRIOR_USES` uses. Four times as much costs a small list .07 of its goodput, others nothing."""
 PRIOR_USES = 20.0
-LEAST_SPLIT = 4
+LEAST_BLOCKS = 0.4
+"""Blocks, older ones discounted, without which there is no evidence: one counts for 3000 uses."""
+LEAST_SPLIT = 8
 """No limit is looked for under 2 uses per window: first and later uses differ anyway."""
 
 
@@ -78,7 +80,7 @@ class HazardTable:
         """
         uses, blocks = self.uses[scale], self.blocks[scale]
         all_uses, all_blocks = sum(uses), sum(blocks)
-        if all_blocks < 0.9:
+        if all_blocks < LEAST_BLOCKS:
             return 0.0, 0
         one = _likelihood(all_uses, all_blocks)
         best, at = 0.0, 0

@@ -6,6 +6,10 @@ quickly where nothing was met, ever more slowly near an edge that was met again 
 
 Whether or not a limit is known, only a few requests at once (scouts) go beyond the intensity known
 to be safe, so that not all sessions of a small list run into a limit together.
+
+In the first seconds no window can be told from a shorter one: all uses lie in both. Waiting for the
+longer one to end would be slow where it is not the true one, so a few requests at once try the
+shortest that explains the blocks as well: over the cap on the long scale, under it on the short one.
 """
 
 from __future__ import annotations
@@ -14,7 +18,7 @@ import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from scrapy_session_filter.policies.adaptive.hazard import HazardTable
-from scrapy_session_filter.policies.adaptive.intensity import USUAL, WINDOWS, level_of
+from scrapy_session_filter.policies.adaptive.intensity import FIRST, USUAL, WINDOWS, level_of
 from scrapy_session_filter.policies.adaptive.saved import count, number
 
 if TYPE_CHECKING:
@@ -37,6 +41,12 @@ SHORTEST_STEP, LONGEST_STEP = 5.0, 60.0
 """Seconds between two raises of the cap: the shorter at first, doubled each time that the same edge
 is met, up to half a window or the longer. As scouts go first, an early try costs few sessions."""
 LEAST_CAP = 1.7
+TRIALS = 2
+"""Requests at once that try a shorter window than the one assumed."""
+RIVAL = 4.0
+"""Nats by which a shorter window may explain the blocks worse and still be tried."""
+PROOF = 12
+"""Trials in a row, over the intensity that was blocked on the long scale, that prove the short one."""
 WATCHED = 1.5
 """Windows for which a site must have been watched before that scale can be told from "ever"."""
 
@@ -71,11 +81,40 @@ class Limit:
         self._last_cut: _Cut | None = None
         self._hint = -1
         self._since: float | None = None  # when it began to watch
+        self.trial = -1  #: a shorter scale that may be the true one; -1: there is none
+        self.trial_cap = 0.0  #: the intensity there that is tried
+        self.trying = 0  #: requests in flight that try it
+        self._passed = 0  # trials in a row
+        self._met_at: Levels = FIRST  # the intensities of the block that made the cap
+        self._try_at = -math.inf
+        self._failed = [0] * len(WINDOWS)  # trials, by scale
 
     def scouts_left(self, sessions: int, scarce: bool) -> bool:
         """Return whether another request may go beyond the safe intensity."""
         most = max(1, min(SCOUTS, sessions // 8)) if scarce else SCOUTS
         return self.scouting < most
+
+    def tries(self, now: float) -> bool:
+        """Return whether another request may try a shorter window."""
+        return self.trial >= 0 and self.trying < TRIALS and now > self._try_at
+
+    def trial_passed(self, levels: Levels, now: float) -> None:
+        """Learn from a request that tried a shorter window with success, after `passed`."""
+        if self.trial >= 0 and levels[self.scale] > self.edge:
+            self._passed += 1
+            if self._passed >= PROOF:
+                self._switch(self.trial, BELOW * self._met_at[self.trial] / 0.95)
+                self._weigh(now)
+
+    def trial_blocked(self, levels: Levels, now: float) -> None:
+        """Learn from a block of a request that tried a shorter window; next time it waits longer."""
+        self.table.blocked(levels)
+        self._passed = 0
+        if self.trial >= 0 and now > self._try_at:
+            self._failed[self.trial] += 1
+            self._try_at = now + WINDOWS[self.trial] * 2.0 ** min(self._failed[self.trial] - 2, 8)
+        self._weigh(now)
+        self.table.fit(self.scale)
 
     def passed(self, levels: Levels, now: float) -> None:
         """Learn from a success of a working session."""
@@ -123,11 +162,12 @@ class Limit:
             and (told or self.table.is_local(self.scale, level))
         ):
             self._cut(levels, level, now)
+            self._weigh(now)  # now that there is a cap, shorter windows may be tried
 
     def _cut(self, levels: Levels, level: float, now: float) -> None:
         self._last_cut = _Cut(levels, self.scale, self.cap, self.edge, self.met)
         self.met = self.met + 1 if 0.7 * self.edge < level < 1.3 * self.edge else 0
-        self.edge = level
+        self.edge, self._met_at = level, levels
         least = 0.7 * self.cap if self.cap < math.inf else 0.0
         self.cap = max(min(self.cap, BELOW * level), least, LEAST_CAP)
         self._grow_at = now + 2.0 * self._step
@@ -143,10 +183,6 @@ class Limit:
         self._weigh(now)
         self.table.fit(self.scale)
 
-    def wait_for(self, level: float) -> float:
-        """Return the seconds after which an idle session of this intensity is under the cap."""
-        return self.window * math.log((level - 1.0) / (self.cap - 1.0))
-
     @property
     def _step(self) -> float:
         slowest = min(max(self.window / 2.0, 3.0 * SHORTEST_STEP), LONGEST_STEP)
@@ -156,20 +192,42 @@ class Limit:
         """Choose the scale that explains the blocks best, and say whether it explains them."""
         if self._since is None:
             self._since = now
-        best, best_scale, best_split = 0.0, self.scale, 0
-        for scale in range(len(WINDOWS)):
-            if scale > self.scale and now - self._since < WATCHED * WINDOWS[scale]:
+        watched = now - self._since
+        splits = [self.table.split(scale) for scale in range(len(WINDOWS))]
+        self.gain = splits[self.scale][0]
+        best, best_scale = 0.0, self.scale
+        for scale, (gain, _) in enumerate(splits):
+            window = WINDOWS[scale]
+            if window > max(self.window, WINDOWS[USUAL]) and watched < WATCHED * window:
                 continue
-            gain, at = self.table.split(scale)
-            if scale == self.scale:
-                self.gain = gain
-                gain += STAY_BONUS
-            gain += USUAL_BONUS * (scale == USUAL) + HINT_BONUS * (scale == self._hint)
-            if gain > best:
-                best, best_scale, best_split = gain, scale, at
+            if window < self.window and watched < window:
+                continue  # so far, all uses lie in both
+            total = gain + self._bonus(scale)
+            if total > best:
+                best, best_scale = total, scale
         if best_scale != self.scale and best > EVIDENCE:
-            self._switch(best_scale, level_of(best_split))
+            self._switch(best_scale, level_of(splits[best_scale][1]))
         self.depends = self.gain > (KEEP_EVIDENCE if self.depends else EVIDENCE)
+        self._choose_trial(splits)
+
+    def _bonus(self, scale: int) -> float:
+        """Return the nats in favour of a scale before any evidence."""
+        bonus = USUAL_BONUS * (scale == USUAL) + HINT_BONUS * (scale == self._hint)
+        return bonus + STAY_BONUS * (scale == self.scale)
+
+    def _choose_trial(self, splits: list[tuple[float, int]]) -> None:
+        before, self.trial = self.trial, -1
+        if self.cap < math.inf:
+            rivals = [
+                (WINDOWS[scale], -gain, -scale)
+                for scale, (gain, _) in enumerate(splits)
+                if WINDOWS[scale] < self.window and gain > self.gain - RIVAL
+            ]
+            if rivals:
+                self.trial = -min(rivals)[2]
+                self.trial_cap = BELOW * self._met_at[self.trial]
+        if self.trial != before:
+            self._passed = 0
 
     def _switch(self, scale: int, edge: float) -> None:
         self.scale, self.window = scale, WINDOWS[scale]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from scrapy_session_filter.policies.adaptive.budget import COSTLIEST, CROWDING, Budget
 from scrapy_session_filter.policies.adaptive.fresh import Fresh
-from scrapy_session_filter.policies.adaptive.intensity import advance, bin_of
+from scrapy_session_filter.policies.adaptive.intensity import Meter, bin_of
 from scrapy_session_filter.policies.adaptive.ladder import RUNGS, Ladder
 from scrapy_session_filter.policies.adaptive.limit import Limit
 from scrapy_session_filter.policies.adaptive.record import How, Pick, Record
@@ -94,7 +94,10 @@ class AdaptivePolicy(Policy):
         sessions = len(self.working)
         few = scarce and sessions < 2 * self.context.concurrency
         scouts = self.limit.scouts_left(sessions, scarce)
-        choice = self.working.choose(ask, self.limit, self.fresh, scouts=scouts, few=few)
+        trials = self.budget.is_rich and self.limit.tries(ask.now)
+        choice = self.working.choose(
+            ask, self.limit, self.fresh, scouts=scouts, trials=trials, few=few
+        )
         return (
             self._explore(ask, choice)
             or self._exploit(choice)
@@ -137,7 +140,9 @@ class AdaptivePolicy(Policy):
         session = choice.record.session
         replacing = min(1.0 / self.fresh.chance, COSTLIEST)
         self.budget.earn(choice.risk * replacing + CROWDING * session.in_flight)
-        return Decision.use(session, "working", Pick(How.WORKING))
+        pick = Pick(How.WORKING)
+        pick.trial = choice.trial
+        return Decision.use(session, "trial" if choice.trial else "working", pick)
 
     def _go_beyond(self, ask: Ask, choice: Choice) -> Decision | None:
         """Use a session over the cap where waiting would cost more than the ban it risks."""
@@ -145,7 +150,7 @@ class AdaptivePolicy(Policy):
             return None
         limit = self.limit
         choice.wait *= min(1.0, LOOK / len(self.working))  # the others are under the cap earlier
-        cost = self.budget.outage * limit.cap / limit.window  # pages it cannot fetch meanwhile
+        cost = self._pages_of_a_ban
         if ask.can_create:
             cost = min(cost, 1.0 / self.fresh.chance)
         wait = max(SHORTEST_WAIT, choice.wait) / (self.working.latency or 1.0)
@@ -153,6 +158,11 @@ class AdaptivePolicy(Policy):
             return None
         self.budget.earn(1.0)
         return Decision.use(choice.over.session, "risked", Pick(How.WORKING))
+
+    @property
+    def _pages_of_a_ban(self) -> float:
+        """Return how many pages a session cannot fetch while it is banned."""
+        return self.budget.outage * self.limit.cap / self.limit.window
 
     def _hold(self, choice: Choice) -> Decision:
         wait = min(choice.wait, LONGEST_WAIT)
@@ -166,9 +176,12 @@ class AdaptivePolicy(Policy):
             lease.tag = Pick(how, record.rung, record.worked)
         pick = lease.tag
         self.ladder.remove(record)
-        record.levels = pick.levels = advance(record.levels, lease.acquired - record.last)
-        record.last = lease.acquired
-        if pick.how is How.WORKING and pick.levels[self.limit.scale] > self.limit.safe:
+        if record.meter is None:
+            record.meter = Meter(lease.acquired)
+        pick.levels = record.meter.use(lease.acquired)
+        if pick.trial:
+            self.limit.trying += 1
+        elif pick.how is How.WORKING and pick.levels[self.limit.scale] > self.limit.safe:
             pick.scout = True
             self.limit.scouting += 1
 
@@ -204,6 +217,8 @@ class AdaptivePolicy(Policy):
         if pick.scout:
             pick.scout = False
             self.limit.scouting -= 1
+        elif pick.trial:
+            self.limit.trying -= 1
 
     def _learn_odds(self, record: Record, pick: Pick, ok: bool) -> None:
         if pick.how is How.FRESH:
@@ -230,6 +245,8 @@ class AdaptivePolicy(Policy):
         self.budget.pages += 1
         if pick.how is How.WORKING:
             self.limit.passed(pick.levels, outcome.now)
+            if pick.trial:
+                self.limit.trial_passed(pick.levels, outcome.now)
         else:
             self.budget.earn(NEWNESS)
             self.budget.stints += 1
@@ -269,7 +286,11 @@ class AdaptivePolicy(Policy):
             else:
                 record.doubt = pick.levels
                 self.budget.went_out(outcome.now)
-            self.limit.blocked(pick.levels, outcome.now, retry_after=told)
+            if pick.trial and told is None:
+                self.limit.trial_blocked(pick.levels, outcome.now)
+                self.budget.lose(self._pages_of_a_ban)
+            else:
+                self.limit.blocked(pick.levels, outcome.now, retry_after=told)
             if record.group is not None:
                 self.fresh.blocked(record.group, record.session.id, outcome.now)
         elif self.context.gateway and (not record.worked or record.rung >= GIVE_UP_RUNG):

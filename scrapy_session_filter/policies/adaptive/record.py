@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
-from scrapy_session_filter.policies.adaptive.intensity import WINDOWS
+from scrapy_session_filter.policies.adaptive.intensity import WINDOWS, Meter
 from scrapy_session_filter.policies.adaptive.saved import count, number
 
 if TYPE_CHECKING:
@@ -30,10 +30,11 @@ class Pick:
     """One decision; it travels with the lease and comes back with the answer.
 
     ``rung`` and ``worked`` say where on the ladder a probe came from. ``levels`` are the session's
-    intensities, this request included. ``scout``: it went beyond the intensity known to be safe.
+    intensities, this request included. ``scout``: it went beyond the intensity known to be safe;
+    ``trial``: it tries a shorter window.
     """
 
-    __slots__ = ("how", "levels", "rung", "scout", "worked")
+    __slots__ = ("how", "levels", "rung", "scout", "trial", "worked")
 
     def __init__(self, how: How, rung: int = 0, worked: bool = False) -> None:
         self.how = how
@@ -41,13 +42,14 @@ class Pick:
         self.worked = worked
         self.levels: Levels = ()
         self.scout = False
+        self.trial = False
 
 
 class Record:
     """One session's past.
 
     ``good`` and ``bad`` are discounted counts of answers, ``latency`` a discounted sum of seconds
-    of weight ``weight``. ``levels`` are its intensities at time ``last``. ``working``: it is of the
+    of weight ``weight``. ``meter`` counts its uses; None before the first. ``working``: it is of the
     working set, at ``place`` there (-1 while it cannot take requests). ``rung``, ``failed`` (a
     time) and ``queue`` belong to the ladder. ``worked``: it ever succeeded. ``doubt``: the levels
     at a block of which we do not know yet whether it lasts.
@@ -59,9 +61,8 @@ class Record:
         "failed",
         "good",
         "group",
-        "last",
         "latency",
-        "levels",
+        "meter",
         "place",
         "queue",
         "rung",
@@ -79,8 +80,7 @@ class Record:
         self.bad = 0.0
         self.latency = 0.0
         self.weight = 0.0
-        self.levels: Levels | None = None
-        self.last = session.used
+        self.meter: Meter | None = None
         self.working = False
         self.place = -1
         self.rung = 0
@@ -122,7 +122,9 @@ class Record:
             self.rung,
             self.worked,
             self.working,
-            [round(level, 3) for level in self.levels or ()],
+            [round(level, 3) for level in self.meter.levels(self.session.used)]
+            if self.meter
+            else [],
         ]
 
     def load(self, learnt: Any, rungs: int) -> None:
@@ -139,4 +141,4 @@ class Record:
         self.rung, self.worked, self.working = rung, bool(learnt[5]), bool(learnt[6])
         levels = [number(level) for level in learnt[7]] if isinstance(learnt[7], list) else []
         if len(levels) == len(WINDOWS):
-            self.levels = tuple(level or 0.0 for level in levels)
+            self.meter = Meter(self.session.used, [level or 0.0 for level in levels])

@@ -12,7 +12,7 @@ import math
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
-from scrapy_session_filter.policies.adaptive.intensity import FIRST, bin_of
+from scrapy_session_filter.policies.adaptive.intensity import bin_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,16 +41,18 @@ class Choice:
     """What a look at the working sessions gave.
 
     ``record`` is the best, None where none may be used now; then ``wait`` is in how many seconds
-    one may, and ``over`` the one that is least over the cap (at intensity ``level``).
+    one may, and ``over`` the one that is least over the cap (at intensity ``level``). ``trial``: the
+    best is over the cap too, and tries whether the site counts over a shorter window.
     """
 
-    __slots__ = ("level", "over", "record", "risk", "value", "wait")
+    __slots__ = ("level", "over", "record", "risk", "trial", "value", "wait")
 
     def __init__(self) -> None:
         self.record: Record | None = None
         self.value = 0.0
         self.risk = 0.0
         self.over: Record | None = None
+        self.trial = False
         self.level = 0.0
         self.wait = math.inf
 
@@ -110,21 +112,25 @@ class WorkingSet:
                 look.append(record)
         return look
 
-    def choose(self, ask: Ask, limit: Limit, fresh: Fresh, *, scouts: bool, few: bool) -> Choice:
+    def choose(
+        self, ask: Ask, limit: Limit, fresh: Fresh, *, scouts: bool, trials: bool, few: bool
+    ) -> Choice:
         """Return the best session to use now.
 
-        ``scouts``: whether it may go beyond the safe intensity. ``few``: the list is short and used
+        ``scouts``: whether it may go beyond the safe intensity. ``trials``: whether, with none under
+        the cap, one may try a shorter window. ``few``: the list is short and used
         up; then the best of last time are not remembered, so that the load spreads.
         """
         choice = Choice()
         now, avoid, resting = ask.now, ask.avoid, fresh.resting
-        cap, window, scale, safe = limit.cap, limit.window, limit.scale, limit.safe
+        cap, scale, safe = limit.cap, limit.scale, limit.safe
         table_risk = limit.table.risk
         latency = self.latency or 1.0
         prior = 2.0 * max(self.mean, fresh.chance)  # one that worked is no worse than a new one
         half = 0.5 / latency
-        exp = math.exp
         rated: list[tuple[float, Record]] = []
+        trial, trial_cap = (limit.trial if trials else -1), limit.trial_cap
+        tried, tried_level = None, 0.0
         for record in self._look(few):
             session = record.session
             in_flight = session.in_flight
@@ -132,12 +138,14 @@ class WorkingSet:
                 continue  # slow start: no more in flight than ever succeeded, and one
             if resting and record.group in resting and resting[record.group].until > now:
                 continue
-            levels = record.levels or FIRST
-            level = 1.0 + levels[scale] * exp((record.last - now) / window)
-            if level > cap:
-                wait = limit.wait_for(level)
+            meter = record.meter
+            level = 1.0 if meter is None else meter.level(scale, now)
+            if level > cap and meter is not None:
+                wait = meter.wait(scale, now, cap)
                 if wait < choice.wait:
                     choice.wait, choice.over, choice.level = wait, record, level
+                if trial >= 0 and level > tried_level and meter.level(trial, now) <= trial_cap:
+                    tried, tried_level = record, level  # the farthest over the cap tells most
                 continue
             if level > safe and not scouts:
                 choice.wait = min(choice.wait, 0.2)
@@ -152,6 +160,8 @@ class WorkingSet:
             rated.append((value, record))
             if value > choice.value:
                 choice.record, choice.value, choice.risk = record, value, risk
+        if choice.record is None and tried is not None:
+            choice.record, choice.trial = tried, True
         if len(self._members) > LOOK:
             rated.sort(key=_value, reverse=True)
             self._memory = [record for _, record in rated[:REMEMBER]]

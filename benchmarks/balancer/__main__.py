@@ -1,0 +1,100 @@
+"""Crawl a site that bans by address, with this plugin and with others, side by side.
+
+    python -m benchmarks.balancer                               every layout, every contender
+    python -m benchmarks.balancer --layouts limit,scarce --contenders adaptive,classic
+    python -m benchmarks.balancer --plots docs                  also draws the pages over time
+    python -m benchmarks.balancer --layout '{"name": "mine", "pages": 500, "proxies": 40, ...}'
+
+HAProxy, nginx and tinyproxy must be installed (``apt-get install haproxy nginx tinyproxy``). The
+peers are installed from PyPI into environments of their own, in the directory that the variable
+BENCHMARK_PEERS names, else in a temporary one. Everything runs on the loopback interface. A crawl
+is stopped after three times the time that the limits allow, and 20 seconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from benchmarks.balancer.contenders import CONTENDERS, Result, run
+from benchmarks.balancer.layouts import LAYOUTS, Layout
+from benchmarks.balancer.site import Site
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
+PATIENCE, EXTRA = 3.0, 20.0
+
+
+def markdown(layout: Layout, results: list[Result]) -> Iterator[str]:
+    """Return the table of one layout."""
+    yield f"**{layout.name}**: {layout.told()}; the limits allow {layout.allowed:.0f} s."
+    yield ""
+    yield "| | pages | requests a page | seconds |"
+    yield "|---|---:|---:|---:|"
+    for result in results:
+        seconds = f"{result.seconds:.0f}" if result.ended else f"stopped at {result.seconds:.0f}"
+        yield (f"| {result.contender} | {result.fetched:,} | {result.per_page:.2f} | {seconds} |")
+    yield ""
+
+
+def _layouts(options: argparse.Namespace) -> list[Layout]:
+    if options.layout:
+        return [Layout(**json.loads(text)) for text in options.layout]
+    if not options.layouts:
+        return list(LAYOUTS.values())
+    return [LAYOUTS[name] for name in _names(options.layouts, LAYOUTS, "--layouts")]
+
+
+def _names(given: str, known: Collection[str], option: str) -> list[str]:
+    names = given.split(",")
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        msg = f"{option}: no {', '.join(unknown)}; there are: {', '.join(known)}"
+        raise SystemExit(msg)
+    return names
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.balancer")
+    parser.add_argument("--layouts", default="", help="comma-separated; all")
+    parser.add_argument("--layout", action="append", default=[], help="one of your own, as JSON")
+    parser.add_argument("--contenders", default=",".join(CONTENDERS), help="comma-separated; all")
+    parser.add_argument("--seed", type=int, default=1, help="decides which proxies are good")
+    parser.add_argument("--plots", default="", help="directory for balancer.png")
+    parser.add_argument("--logs", default="", help="directory that keeps the crawls' logs")
+    options = parser.parse_args()
+    names = _names(options.contenders, CONTENDERS, "--contenders")
+    layouts = _layouts(options)
+    drawn: list[tuple[Layout, list[Result]]] = []
+    with TemporaryDirectory(prefix="balancer-runs-") as temporary:
+        base = Path(options.logs or temporary)
+        for layout in layouts:
+            results = []
+            folder = base / layout.name
+            folder.mkdir(parents=True, exist_ok=True)
+            for name in names:
+                longest = PATIENCE * layout.allowed + EXTRA
+                with Site(layout, options.seed) as site:
+                    result = run(CONTENDERS[name], layout, site, folder, longest)
+                results.append(result)
+                print(
+                    f"{layout.name} {name}: {result.fetched} pages, {result.per_page:.2f} requests "
+                    f"a page, {result.seconds:.0f} s of {layout.allowed:.0f}",
+                    file=sys.stderr,
+                    flush=True,
+                )
+            print("\n".join(markdown(layout, results)), flush=True)
+            drawn.append((layout, results))
+    if options.plots:
+        from benchmarks.balancer.plot import draw  # noqa: PLC0415 - matplotlib is only needed here
+
+        draw(drawn, Path(options.plots) / "balancer.png")
+
+
+if __name__ == "__main__":
+    main()

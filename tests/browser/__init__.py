@@ -1,0 +1,1 @@
+"""Crawls with a real Chromium."""

@@ -1,0 +1,360 @@
+"""The catalogue of bad input: each of its 110 cases, in few words, and the tests that cover it.
+
+Where the cases were written down another behaviour was sometimes expected than the one that was
+chosen later: those stand in `DECIDED_OTHERWISE`, with what happens instead.
+"""
+
+from __future__ import annotations
+
+import ast
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parent.parent
+
+SETTINGS = "inputs/test_settings.py::test_"
+SOURCES = "inputs/test_sources.py::test_"
+CRAWLS = "inputs/test_crawls.py::test_"
+ENDPOINT = "inputs/test_endpoint.py::test_"
+IDENTITIES = "inputs/test_identities.py::test_"
+FILE = "stores/test_sqlite_file.py::test_"
+GATE = "crawls/test_gate.py::test_"
+TRAFFIC = "faults/test_traffic.py::test_"
+SAVED = "faults/test_saved.py::test_"
+DISKS = "faults/test_disks.py::test_"
+FUZZ = "faults/test_fuzz.py::test_"
+SECRETS = "faults/test_secrets.py::test_no_secret_is_found_again"
+BAD_VALUE = SETTINGS + "bad_value_is_refused_with_its_setting"
+BAD_PROXY = ENDPOINT + "bad_proxy_is_refused_without_its_password"
+GOOD_PROXY = ENDPOINT + "good_proxy_reaches_the_wire_as_meant"
+ALL_BAD = "faults/test_bad_input.py::test_no_bad_setting_lets_anything_out"
+
+CASES: dict[int, tuple[str, ...]] = {
+    # -- settings
+    1: ("no proxies named",
+        SETTINGS + "case_1_neither_or_both_proxy_settings_are_refused",
+        ALL_BAD,
+        "crawls/test_sources.py::test_nothing_configured_is_no_direct_crawl"),
+    2: ("switched off",
+        SETTINGS + "case_2_switched_off_nothing_else_is_looked_at",
+        GATE + "disabled_means_plain_scrapy"),
+    3: ("misspelt setting",
+        SETTINGS + "case_3_misspelt_setting_is_refused_with_the_nearest",
+        ALL_BAD),
+    4: ("wrong type",
+        BAD_VALUE,
+        ALL_BAD),
+    5: ("negative or zero",
+        BAD_VALUE,
+        ALL_BAD),
+    6: ("not a number, endless, a bool",
+        BAD_VALUE,
+        ALL_BAD),
+    7: ("bounds upside down", BAD_VALUE),
+    8: ("a path that leads nowhere",
+        BAD_VALUE,
+        SOURCES + "cases_8_and_9_path_or_signature_that_does_not_fit_is_refused",
+        IDENTITIES + "cases_8_and_9_source_that_cannot_work_is_refused"),
+    9: ("a function that takes other arguments",
+        BAD_VALUE,
+        SOURCES + "cases_8_and_9_path_or_signature_that_does_not_fit_is_refused",
+        IDENTITIES + "cases_8_and_9_source_that_cannot_work_is_refused"),
+    10: ("state file in a folder that is not there",
+        FILE + "all_files_are_private",
+        FILE + "refuses_impossible_paths"),
+    11: ("state file that is no file, or cannot be written",
+        FILE + "refuses_what_is_no_file",
+        FILE + "refuses_what_it_may_not_write",
+        DISKS + "an_impossible_place_ends_the_crawl"),
+    12: ("state file is a link", FILE + "writes_where_a_link_leads"),
+    13: ("one state file, two crawls",
+        "crawls/test_shared_store.py::test_a_second_crawl_gets_its_share",
+        "stores/test_sqlite_processes.py::test_counters_are_exact"),
+    14: ("JOBDIR, and no state file named",
+        SETTINGS + "case_14_store_lies_in_the_jobdir",
+        FILE + "all_files_are_private"),
+    15: ("cookies switched off", SETTINGS + "case_15_switched_off_cookies_are_said"),
+    16: ("middlewares in the wrong place",
+        SETTINGS + "case_16_wrong_position_or_a_missing_part_is_refused",
+        SETTINGS + "case_16_switched_off_proxy_middleware_is_refused",
+        ALL_BAD),
+    17: ("another middleware sets proxies",
+        SETTINGS + "case_17_known_rival_is_said",
+        GATE + "meddling_middlewares_cannot_bare_a_request"),
+    18: ("a handler without proxies",
+        SETTINGS + "proxy_that_the_download_handler_cannot_use_is_refused",
+        SETTINGS + "case_18_handler_that_says_it_has_no_proxies_is_refused"),
+    19: ("what saves headers: cache, queues", SECRETS),
+    20: ("unknown store, missing driver",
+        SETTINGS + "case_20_missing_driver_names_the_extra",
+        BAD_VALUE),
+    21: ("secrets in settings",
+        SETTINGS + "case_21_no_password_shows_in_the_settings_object",
+        SECRETS),
+    22: ("proxy file: missing, empty, BOM, huge",
+        SOURCES + "case_22_file_may_hold_what_editors_leave",
+        SOURCES + "case_22_bad_content_is_refused_with_its_line",
+        SOURCES + "case_22_missing_file_and_directory_are_refused",
+        SOURCES + "case_22_unreadable_file_is_refused"),
+    23: ("proxy file that all can read", SOURCES + "case_23_readable_passwords_are_warned_of_once"),
+    24: ("proxies of the environment",
+        GATE + "environment_proxies_are_not_used",
+        CRAWLS + "case_24_environment_neither_replaces_nor_switches_off_the_proxy"),
+    # -- proxy URLs and identities
+    25: ("no scheme", GOOD_PROXY),
+    26: ("user without password", GOOD_PROXY),
+    27: ("two @", GOOD_PROXY),
+    28: ("# / ? in the password",
+        GOOD_PROXY,
+        CRAWLS + "credentials_arrive_as_they_are"),
+    29: ("escapes",
+        GOOD_PROXY,
+        CRAWLS + "credentials_arrive_as_they_are"),
+    30: ("broken escapes",
+        GOOD_PROXY,
+        ENDPOINT + "what_is_odd_but_usable_is_noted"),
+    31: ("Latin-1 credentials",
+        GOOD_PROXY,
+        SETTINGS + "case_31_unknown_credentials_encoding_is_refused"),
+    32: ("other scripts in credentials",
+        BAD_PROXY,
+        ENDPOINT + "case_32_other_encoding_accepts_what_it_can_encode",
+        ALL_BAD),
+    33: ("a colon in the user name",
+        GOOD_PROXY,
+        ENDPOINT + "what_is_odd_but_usable_is_noted"),
+    34: ("impossible port",
+        BAD_PROXY,
+        GOOD_PROXY,
+        ALL_BAD),
+    35: ("one slash",
+        BAD_PROXY,
+        ALL_BAD),
+    36: ("IPv6",
+        GOOD_PROXY,
+        ENDPOINT + "case_36_ipv6_is_refused_where_the_resolver_cannot",
+        SETTINGS + "case_36_ipv6_works_with_the_other_resolver"),
+    37: ("IPv6 without brackets, zones",
+        BAD_PROXY,
+        ALL_BAD),
+    38: ("host names beyond ASCII",
+        GOOD_PROXY,
+        BAD_PROXY),
+    39: ("SOCKS",
+        BAD_PROXY,
+        ENDPOINT + "cases_39_and_40_other_schemes_pass_where_the_handlers_can"),
+    40: ("proxy over TLS",
+        BAD_PROXY,
+        SETTINGS + "case_40_https_proxy_works_where_the_handlers_can"),
+    41: ("control characters, blanks",
+        BAD_PROXY,
+        ALL_BAD),
+    42: ("blanks around", GOOD_PROXY),
+    43: ("a path behind the proxy",
+        BAD_PROXY,
+        GOOD_PROXY),
+    44: ("the same proxy twice", SOURCES + "case_44_same_proxy_is_used_once"),
+    45: ("one address, several users",
+        SOURCES + "case_45_and_46_other_credentials_are_other_proxies",
+        TRAFFIC + "one_address_with_several_users"),
+    46: ("one address, with and without credentials",
+        SOURCES + "case_45_and_46_other_credentials_are_other_proxies",
+        TRAFFIC + "one_address_with_several_users"),
+    47: ("local proxies",
+        GOOD_PROXY,
+        ENDPOINT + "what_is_odd_but_usable_is_noted",
+        TRAFFIC + "redirects_to_where_no_proxy_helps"),
+    48: ("100,000 proxies", SOURCES + "case_48_hundred_thousand_proxies_load_fast_and_small"),
+    49: ("strange session ids",
+        SAVED + "strange_ids_are_left_out",
+        TRAFFIC + "strange_pins_find_no_session"),
+    50: ("ids that can be guessed or come again",
+        SAVED + "ids_say_nothing_and_do_not_repeat",
+        "stores/test_contract.py::test_removing_is_for_good"),
+    51: ("ids of providers",
+        ENDPOINT + "session_takes_the_place_of_the_template_and_nothing_else",
+        "crawls/test_identity.py::test_session_ids_can_be_cut"),
+    52: ("line ends in a User-Agent", IDENTITIES + "header_set_that_cannot_be_sent_is_refused"),
+    53: ("empty, endless, odd User-Agents",
+        IDENTITIES + "header_set_that_cannot_be_sent_is_refused"),
+    54: ("no User-Agents", IDENTITIES + "case_54_empty_headers_mean_scrapys_own_and_are_said_once"),
+    # -- saved state
+    55: ("no state yet", "stores/test_contract.py::test_is_empty_at_first"),
+    56: ("state that is no database",
+        "stores/test_sqlite_damage.py::test_random_damage",
+        DISKS + "a_damaged_file_stops_no_crawl"),
+    57: ("one bit flipped", "stores/test_sqlite_damage.py::test_one_flipped_bit_costs_one_row"),
+    58: ("values out of range",
+        FUZZ + "any_row_is_a_session_or_refused",
+        FUZZ + "any_saved_pool_can_be_used"),
+    59: ("one id twice",
+        SAVED + "one_id_is_one_session",
+        "stores/test_contract.py::test_takes_the_later_of_two_versions_in_one_batch"),
+    60: ("JSON to choke on",
+        "stores/test_codec.py::test_refuses_ambiguous_json",
+        "stores/test_codec.py::test_reads_anything"),
+    61: ("older release",
+        FILE + "opens_the_file_of_every_release",
+        FILE + "migrates_an_older_file"),
+    62: ("newer release", FILE + "refuses_a_newer_release"),
+    63: ("fields that are not known", SAVED + "unknown_fields_are_kept"),
+    64: ("state of something else",
+        SAVED + "a_row_of_another_site_is_left_out",
+        FILE + "leaves_other_programs_databases_alone"),
+    65: ("proxy gone, password changed", SAVED + "a_list_that_changed_between_two_runs"),
+    66: ("proxy added", SAVED + "a_list_that_changed_between_two_runs"),
+    67: ("all has expired",
+        "crawls/test_jobdir.py::test_retired_and_expired_sessions_do_not_come_back",
+        DISKS + "a_clock_that_was_set_between_two_runs"),
+    68: ("an edited export", SAVED + "import_checks_each_line"),
+    69: ("pickles", "test_packaging.py::test_nothing_stored_is_executed"),
+    70: ("state that others can read", FILE + "takes_rights_from_others"),
+    71: ("too much state",
+        FILE + "refuses_more_sessions_than_it_reads",
+        "stores/test_contract.py::test_holds_no_more_than_its_limit",
+        "stores/test_contract.py::test_leaves_out_what_cannot_be_kept"),
+    72: ("what killed processes leave",
+        "stores/test_sqlite_faults.py::test_dead_owners_leave_nothing",
+        "stores/test_sqlite_processes.py::test_killed_while_saving",
+        "faults/test_kills.py::test_killed_crawls"),
+    73: ("a fork",
+        "stores/test_sqlite_processes.py::test_a_forked_child_cannot_use_its_parents_store"),
+    74: ("state from the future", DISKS + "a_clock_that_was_set_between_two_runs"),
+    75: ("clock set back", DISKS + "a_clock_that_was_set_between_two_runs"),
+    76: ("clock a year on", DISKS + "a_clock_that_was_set_between_two_runs"),
+    77: ("clock set while running", DISKS + "a_clock_that_is_set_in_the_middle"),
+    # -- traffic, sites, hooks
+    78: ("no session can be used",
+        "crawls/test_waiting.py::test_a_resting_pool_is_waited_for",
+        "crawls/test_waiting.py::test_an_exhausted_site_ends_the_crawl"),
+    79: ("an empty proxy on a request", GATE + "what_cannot_carry_a_session_is_refused"),
+    80: ("a proxy of its own on a request", GATE + "opt_out_and_own_proxies_are_left_alone"),
+    81: ("schemes that know no proxy",
+        GATE + "what_cannot_carry_a_session_is_refused",
+        TRAFFIC + "redirects_to_where_no_proxy_helps"),
+    82: ("requests behind the scheduler's back",
+        "crawls/test_robots_media.py::test_robots_txt_behind_a_dead_proxy_is_asked_again",
+        "crawls/test_robots_media.py::test_media_files_go_through_sessions",
+        "crawls/test_robots_media.py::test_own_downloads"),
+    83: ("redirects",
+        "crawls/test_redirects.py::test_a_chain_keeps_its_session",
+        "crawls/test_redirects.py::test_meta_refresh_keeps_the_session"),
+    84: ("endless redirects",
+        "crawls/test_redirects.py::test_a_loop_of_redirects_ends_as_in_scrapy"),
+    85: ("retries",
+        "crawls/test_retries.py::test_a_retry_takes_another_session_and_keeps_its_priority",
+        TRAFFIC + "one_address_with_several_users"),
+    86: ("cached answers",
+        "crawls/test_cache.py::test_blocks_are_not_cached_and_cached_pages_are_no_evidence"),
+    87: ("407",
+        "crawls/test_verdict_rows.py::test_proxy_faults",
+        "verdicts/test_statuses.py::test_407"),
+    88: ("any Retry-After",
+        FUZZ + "any_retry_after_is_bounded",
+        "verdicts/test_retry_after.py::test_seconds_and_dates",
+        "verdicts/test_retry_after.py::test_garbage"),
+    89: ("every page looks blocked",
+        "crawls/test_outage.py::test_an_outage_costs_a_handful_of_sessions",
+        "pool/test_pool.py::test_an_outage_of_the_site_costs_few_sessions"),
+    90: ("a site that plays with scores",
+        "pool/test_pool.py::test_a_burst_of_blocks_counts_once",
+        "adaptive/test_policy.py::test_exploration_stops_when_it_is_not_paid_for"),
+    91: ("endless retries", "crawls/test_retries.py::test_retries_have_their_own_budget"),
+    92: ("huge bodies, bombs",
+        "verdicts/test_decoding.py::test_bomb",
+        "verdicts/test_properties.py::test_bounded_look"),
+    93: ("odd charsets",
+        "verdicts/test_properties.py::test_any_answer",
+        "verdicts/test_pages.py::test_marker_in_utf_16"),
+    94: ("bodies made to be slow", "verdicts/test_cost.py::test_hostile_bodies"),
+    95: ("50,000 cookies", SAVED + "a_jar_is_bounded"),
+    96: ("cookies beyond their site or time",
+        SAVED + "a_saved_cookie_passes_the_jars_own_checks",
+        FUZZ + "any_saved_cookie_is_kept_or_left_out"),
+    97: ("one session's cookies on another's request",
+        "crawls/test_identity.py::test_each_session_is_one_visitor",
+        "crawls/test_jobdir.py::test_the_same_visitors_come_back"),
+    98: ("a jar or cookies of its own",
+        GATE + "what_cannot_carry_a_session_is_refused",
+        "crawls/test_identity.py::test_own_headers_and_cookies_of_a_request_stay"),
+    99: ("hooks that fail",
+        "crawls/test_hooks.py::test_a_broken_hook_is_not_heard",
+        "crawls/test_hooks.py::test_the_spider_hook_decides"),
+    100: ("a hook that changes the proxy", TRAFFIC + "a_hook_cannot_bare_a_request"),
+    101: ("a hook that changes the session", "verdicts/test_judge.py::test_detectors_of_ones_own"),
+    102: ("many requests, one session",
+        "crawls/test_pins.py::test_concurrency_of_a_session_is_exact",
+        "pool/test_pool.py::test_concurrency_is_exact"),
+    103: ("hostile text in reports",
+        SAVED + "reports_are_plain_text",
+        "verdicts/test_properties.py::test_any_answer"),
+    104: ("URLs in exceptions",
+        SECRETS,
+        ENDPOINT + "mask_hides_credentials_and_leaves_the_rest"),
+    105: ("a site that names our proxy", TRAFFIC + "redirects_to_where_no_proxy_helps"),
+    106: ("names looked up here", "crawls/test_identity.py::test_each_session_is_one_visitor"),
+    107: ("meta that is pickled",
+        SECRETS,
+        "crawls/test_jobdir.py::test_a_pin_of_an_earlier_run_is_found_again"),
+    108: ("consoles", SECRETS),
+    109: ("junk in a shared store",
+        "stores/test_redis.py::test_junk_is_left_out",
+        "stores/test_redis.py::test_keys_of_another_kind"),
+    110: ("the store's own password",
+        "stores/test_redis.py::test_a_wrong_password",
+        SETTINGS + "case_21_no_password_shows_in_the_settings_object"),
+}  # fmt: skip
+
+DECIDED_OTHERWISE = {
+    7: "no two settings bound one thing; a range that is upside down is a bad value",
+    13: "several crawls share a file, and divide the sessions in it",
+    15: "a warning: visitors without cookies may be wanted",
+    16: "one position, 650, for giving sessions and for judging answers",
+    33: "a colon in a user name is kept and warned of: proxies cannot tell it from the password's",
+    43: "a path of '/' alone is dropped; any other is refused",
+    49: "nobody brings ids: ours are 12 characters of a-z and 0-9, any other is an unknown session",
+    50: "12 characters of a-z and 0-9 from `secrets`",
+    76: "expired sessions go at the load; the backup of that start still holds them",
+    78: "the reason is session_filter_exhausted, after EXHAUSTED_TIMEOUT without a page",
+    79: "the opt-out is session_filter=False; an empty proxy without it is refused",
+    80: "a proxy of its own means hands off; such requests are counted",
+    81: "data: has nothing to fetch and passes",
+    88: "at most an hour",
+    90: "no quota: answers of one burst count once, and an outage of the site retires nobody",
+    91: "10 attempts by default, SESSION_FILTER_RETRY_TIMES",
+    98: "a cookiejar of its own is refused; cookies= go into the session's jar",
+    100: "the page is refused when it goes out again: its proxy is not the session's",
+    101: "hooks are given the answer, never the session",
+    103: "reports are text: what a terminal would obey is escaped",
+}
+
+
+@cache
+def names_in(path: str) -> frozenset[str]:
+    """Return the names of a file's test functions."""
+    tree = ast.parse((TESTS / path).read_text(encoding="utf-8"))
+    return frozenset(
+        node.name
+        for node in tree.body
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+        and node.name.startswith("test_")
+    )
+
+
+def test_every_case_is_there() -> None:
+    """The cases are those from 1 to 110."""
+    assert list(CASES) == list(range(1, 111))
+    assert set(DECIDED_OTHERWISE) < set(CASES)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_each_case_has_its_tests(case: int) -> None:
+    """What the table names exists."""
+    words, *tests = CASES[case]
+    assert words
+    assert tests
+    for name in tests:
+        path, _, test = name.partition("::")
+        assert test in names_in(path), name

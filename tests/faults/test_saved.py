@@ -1,0 +1,192 @@
+"""Saved sessions that do not fit: taken over as far as they are good, and never more than that."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from scrapy.http import Request, Response
+from scrapy.http.cookies import CookieJar
+from scrapy.settings import Settings
+from scrapy.utils.test import get_crawler
+
+from scrapy_session_filter import snapshot, tending
+from scrapy_session_filter.engines import cookies
+from scrapy_session_filter.policies.classic import ClassicPolicy
+from scrapy_session_filter.proxies import ProxyEndpoint, parse_proxy
+from scrapy_session_filter.session import Session, new_session_id
+from tests.pool.conftest import GATEWAY, Bench
+from tests.stores.places import SITE, row
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+WALL = 1.7e9
+LIST = [f"http://user:old@10.0.0.{n}:8000" for n in range(1, 4)]
+
+
+def endpoints(*urls: str) -> list[ProxyEndpoint]:
+    return [parse_proxy(url, setting="TEST") for url in urls]
+
+
+def restored(bench: Bench, *rows: dict[str, Any]) -> snapshot.Restored:
+    return snapshot.restore(
+        bench.pool, rows, None, now=bench.now, wall_offset=WALL - bench.now + 200
+    )
+
+
+def test_ids_say_nothing_and_do_not_repeat() -> None:
+    """12 characters of a-z and 0-9 from the system's random source, other ones every time."""
+    ids = {new_session_id() for _ in range(10_000)}
+    assert len(ids) == 10_000
+    assert all(re.fullmatch("[a-z0-9]{12}", id_) for id_ in ids)
+
+
+@pytest.mark.parametrize(
+    "id_", ["", "a", "a" * 13, "A" * 12, "../../../../x", "a\r\nb", "é" * 12, "x" * 10_000, 5, None]
+)
+def test_strange_ids_are_left_out(id_: object) -> None:
+    """A saved row whose id is not one of ours is no session."""
+    bench = Bench(endpoints=[GATEWAY])
+    assert restored(bench, row(1, proxy=GATEWAY.key, id=id_)).damaged == 1
+    assert not bench.pool.sessions
+
+
+def test_one_id_is_one_session() -> None:
+    """Of two saved rows with one id the first is taken, the other counted as damaged."""
+    bench = Bench(endpoints=[GATEWAY])
+    found = restored(bench, *(row(1, proxy=GATEWAY.key, uses=n) for n in (3, 4)))
+    assert (found.kept, found.damaged) == (1, 1)
+    (session,) = bench.pool.sessions.values()
+    assert session.uses == 3
+
+
+def test_a_row_of_another_site_is_left_out() -> None:
+    """What is saved under another site does not come into this one's pool."""
+    bench = Bench(endpoints=[GATEWAY])
+    assert restored(bench, row(1, site="other.example", proxy=GATEWAY.key)).damaged == 1
+
+
+def test_unknown_fields_are_kept() -> None:
+    """What a newer release has added to a row is written back as it was."""
+    saved = row(1, later={"of": [1, None]})
+    session = Session.from_row(saved, None, now=1000.0, wall_offset=WALL)
+    assert session.to_row(WALL)["later"] == {"of": [1, None]}
+
+
+def test_a_list_that_changed_between_two_runs() -> None:
+    """A proxy that is gone takes its session along; with a new password its session stays."""
+    before = endpoints(*LIST)
+    rows = [row(n, exit_=e.key, proxy=e.key) for n, e in enumerate(before)]
+    after = endpoints(LIST[0], LIST[1].replace("old", "new"), "http://10.0.0.9:8000")
+    bench = Bench(ClassicPolicy, after)
+    found = restored(bench, *rows)
+    assert (found.kept, found.no_proxy) == (2, 1)
+    assert bench.pool.roster.removed == [rows[2]["id"]]
+    kept = bench.pool.sessions
+    assert kept[rows[1]["id"]].endpoint is after[1]
+    assert after[1].credentials(rows[1]["id"]) == ("user", "new")
+    assert kept[rows[1]["id"]].uses == rows[1]["uses"]
+    used = {bench.fetch().session.endpoint for _ in range(200)}
+    assert used == set(after)  # the one that is new gets a session, too
+
+
+def jar_with(*lines: str, url: str = "http://shop.example/") -> CookieJar:
+    jar = CookieJar()
+    response = Response(url, headers={"Set-Cookie": [line.encode() for line in lines]})
+    jar.extract_cookies(response, Request(url))
+    return jar
+
+
+def test_a_jar_is_bounded() -> None:
+    """Of 50,000 cookies 50 of a domain and 300 in all are kept, none above 4 kB."""
+    crawler = get_crawler()
+    jars = cookies.SessionJars(crawler)
+    session = Session.from_row(row(1, cookies=None), None, now=1000.0, wall_offset=WALL)
+    many = jar_with(*(f"c{n}=x; Path=/" for n in range(50_000)))
+    for host in range(20):
+        more = jar_with(*(f"c{n}=x; Path=/" for n in range(60)), url=f"http://h{host}.example/")
+        for cookie in more:
+            many.set_cookie(cookie)
+    for cookie in jar_with(f"long={'x' * 4100}"):
+        many.set_cookie(cookie)
+    jars.__dict__["_jars"] = {session.id: many}
+    jars.remember(session)
+    kept = session.cookies or []
+    assert len(kept) == len(many) == cookies.PER_SESSION == 300
+    domains = [cookie["domain"] for cookie in kept]
+    assert max(map(domains.count, set(domains))) == cookies.PER_DOMAIN == 50
+    assert "long" not in {cookie["name"] for cookie in kept}
+
+
+NEXT_YEAR = int(time.time()) + 365 * 86400
+COOKIE = {"name": "a", "value": "b", "domain": "shop.example", "path": "/", "expires": None}
+
+
+@pytest.mark.parametrize(
+    ("fields", "kept"),
+    [
+        ({}, True),
+        ({"expires": NEXT_YEAR}, True),
+        ({"expires": 253402300799}, True),  # the year 9999
+        ({"expires": 0}, False),
+        ({"expires": -1}, False),
+        ({"expires": 1e300}, False),
+        ({"domain": ".shop.example"}, True),
+        ({"domain": "com"}, False),
+        ({"domain": ".com"}, False),
+        ({"domain": ".co.uk"}, False),
+        ({"domain": ".example.co.uk"}, True),
+        ({"domain": "localhost.local"}, True),  # what the jar calls a host without a dot
+        ({"domain": "127.0.0.1"}, True),
+        ({"domain": ""}, False),
+        ({"value": "b\r\nX: y"}, False),
+        ({"name": "a\x00"}, False),
+        ({"value": "x" * 5000}, False),
+        ({"value": None}, True),
+        ({"name": None}, False),
+        ({"name": "__Host-a", "secure": True}, True),
+    ],
+)
+def test_a_saved_cookie_passes_the_jars_own_checks(fields: dict[str, Any], kept: bool) -> None:
+    """Public suffixes, what has expired, control characters and what is too long are left out."""
+    jar = CookieJar()
+    cookies.restore_cookie(jar, {**COOKIE, **fields})
+    assert len(jar) == (1 if kept else 0)
+
+
+def sessions(folder: Path, action: str, *arguments: str) -> None:
+    """Run one action of ``scrapy sessions`` on a store in the folder."""
+    settings = Settings({"SESSION_FILTER_STORE": f"sqlite:{folder / 's.sqlite'}"})
+    tending.run(settings, action, list(arguments), status=200)
+
+
+def test_import_checks_each_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A file that somebody edited is read as far as it is good; what is not is named by its line."""
+    path = tmp_path / "sessions.jsonl"
+    good = [json.dumps(row(1), indent=None), "   " + json.dumps(row(2), separators=(" , ", " : "))]
+    bad = ["# mine", '{"id": "x"}', "[1]", '{"a":' * 5000, json.dumps(row(3, uses=-1)), "{"]
+    path.write_text("\n".join([good[0], *bad, "", good[1]]), encoding="utf-8")
+    sessions(tmp_path, "import", str(path))
+    said = capsys.readouterr().out
+    assert [int(n) for n in re.findall(r"jsonl:(\d+): left out", said)] == [2, 3, 4, 5, 6, 7]
+    assert "2 sessions imported" in said
+    sessions(tmp_path, "export", "-")
+    assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == [row(1), row(2)]
+
+
+def test_reports_are_plain_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A site's key with escape codes or line ends in it cannot paint the terminal."""
+    path = tmp_path / "sessions.jsonl"
+    site = "a\x1b[31m\n<script>b"
+    path.write_text(json.dumps(row(1, site=site)), encoding="utf-8")
+    sessions(tmp_path, "import", str(path))
+    sessions(tmp_path, "list")
+    sessions(tmp_path, "report")
+    said = capsys.readouterr().out
+    assert r"a\x1b[31m\n<script>b" in said
+    assert "\x1b" not in said
+    assert SITE not in said
