@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tests.world.crawls import Crawler
 
 SAVE_INTERVAL = 0.5
-OLD = SAVE_INTERVAL + 1.0
+OLD = SAVE_INTERVAL + 1.5
 """Seconds after which everything of a session must have been saved."""
 JUDGED = 1.0
 """Seconds after which a rest or a retirement must have been saved."""
@@ -70,7 +70,8 @@ class Witness:
         for name in ("User-Agent", "Accept-Language"):
             assert row["headers"][name] == old[-1].headers[name.lower()]
         if cookie(old[-1]):
-            assert _cookies(row) == {"visitor": cookie(old[-1])}
+            saved = f"{row['uses']} uses and {row['oks']} successes saved, {len(old)} to be"
+            assert _cookies(row) == {"visitor": cookie(old[-1])}, f"{exit_}: {saved}"
         if last.answer == "too-many" and not _is_new(last, end):
             assert row["rest"] > time.time() + 3000, f"{exit_}: its rest is forgotten"
         return True
