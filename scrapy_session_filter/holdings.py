@@ -81,10 +81,10 @@ class Holdings:
         held whole: somebody may have left.
         """
         pool = self._pool
-        if now - pool.ledger.asked > LATELY:
-            return None
         for session_id in [id_ for id_, until in pool.away.items() if now - until > LATELY]:
             del pool.away[session_id]  # nobody asks for it any more
+        if not pool.away and now - pool.ledger.asked > LATELY:
+            return None
         proxies = pool.proxies
         partly = proxies is not None and not proxies.is_whole
         hungry = partly and proxies is not None and not proxies.has_free(now)

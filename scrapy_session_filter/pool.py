@@ -236,6 +236,11 @@ class SessionPool:
         return self._waiters.count
 
     @property
+    def lapsed(self) -> bool:
+        """Whether what was claimed in the store may be another process's by now."""
+        return self._clock() >= self._tenure.until
+
+    @property
     def closed(self) -> bool:
         """Whether nobody is to wait any more."""
         return self._waiters.closed

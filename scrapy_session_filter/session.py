@@ -162,9 +162,10 @@ class Session:
         )
         if inited is not None:
             session.inited = min(_seconds(row, "init") - wall_offset, now)
-        if rest is not None:
+        wake = -math.inf if rest is None else _seconds(row, "rest") - wall_offset
+        if wake > now:  # a rest that ended meanwhile is over
             session.state = State.RESTING
-            session.wake = _seconds(row, "rest") - wall_offset
+            session.wake = wake
         return session
 
 

@@ -9,6 +9,7 @@ from scrapy.utils.misc import load_object
 from scrapy.utils.python import global_object_name
 
 from scrapy_session_filter.engines.base import EngineBinding
+from scrapy_session_filter.engines.http import HttpBinding
 from scrapy_session_filter.exceptions import ConfigurationError
 from scrapy_session_filter.loading import load
 
@@ -79,7 +80,9 @@ class Engines(EngineBinding):
         """Return why a request must not go out with a session, or cannot."""
         binding = self.of(request)
         scheme = urlparse_cached(request).scheme
-        if request.meta.get(_OF_A_BROWSER) and not (binding and _OF_A_BROWSER in _name(binding)):
+        if request.meta.get(_OF_A_BROWSER) and (
+            binding is None or isinstance(binding, HttpBinding)
+        ):
             return (
                 "scrapy-playwright ignores the session's proxy, or does not get the request at all:"
                 f" put its handler into DOWNLOAD_HANDLERS[{scheme!r}], and leave its binding in"

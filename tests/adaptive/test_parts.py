@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from scrapy_session_filter.policies.adaptive.budget import Budget
+from scrapy_session_filter.policies.adaptive.drought import Drought
 from scrapy_session_filter.policies.adaptive.fresh import Fresh
 from scrapy_session_filter.policies.adaptive.intensity import WINDOWS, Meter
 from scrapy_session_filter.policies.adaptive.ladder import RUNGS, Ladder
@@ -32,7 +33,7 @@ def record(*, good: float = 5.0, latency: float = 1.0, level: float = 1.0) -> Re
 
 
 def working(rng: random.Random, records: list[Record]) -> WorkingSet:
-    made = WorkingSet(rng)
+    made = WorkingSet(rng, 8)
     made.latency = 1.0
     for one in records:
         made.enter(one)
@@ -66,9 +67,10 @@ def test_the_rung_that_works_is_learnt() -> None:
         ladder.learn(True, 5, True)
     ladder.add(low)
     ladder.add(high)
-    best, chance = ladder.best(0.0, ())
+    best, chance, price = ladder.best(100.0, (), 1.0)
     assert best is high
-    assert chance > 0.9
+    assert chance > 0.8
+    assert price == 1.0
 
 
 def test_time_alone_climbs() -> None:
@@ -76,7 +78,7 @@ def test_time_alone_climbs() -> None:
     ladder = Ladder()
     one = record()
     ladder.add(one)
-    ladder.best(4.5, ())
+    ladder.best(4.5, (), 1.0)
     assert one.rung == 1
     assert ladder.waiting == 1
 
@@ -88,9 +90,59 @@ def test_removed_and_avoided_sessions_are_not_probed() -> None:
     ladder.add(first)
     ladder.add(second)
     ladder.remove(first)
-    assert ladder.best(0.0, ())[0] is second
-    assert ladder.best(0.0, (second.session.id,))[0] is None
+    assert ladder.best(2.0, (), 1.0)[0] is second
+    assert ladder.best(2.0, (second.session.id,), 1.0)[0] is None
     assert ladder.waiting == 1
+
+
+def test_a_probe_that_comes_early_costs_more() -> None:
+    """At a quarter of its rest it costs four tokens; its odds are those of the rung reached."""
+    ladder = Ladder()
+    one = record()
+    one.worked, one.rung = True, 3
+    ladder.add(one)
+    assert ladder.best(4.0, (), 3.9)[0] is None
+    best, _, price = ladder.best(4.0, (), 4.0)
+    assert (best, price) == (one, 4.0)
+    assert ladder.rested(one, 4.0) == 1
+
+
+def test_sessions_that_never_worked_are_no_better_than_new_ones() -> None:
+    """Of a list that is banned for good, no rung is worth a try before the list is used up."""
+    ladder = Ladder()
+    ladder.newcomers = 0.02
+    assert max(ladder.chance(False, rung) for rung in range(RUNGS)) == 0.02
+    assert ladder.chance(True, 0) > 0.3
+
+
+# -- drought -----------------------------------------------------------------------------------
+
+
+def test_in_a_drought_tries_become_rarer() -> None:
+    """As many as there are slots at once, then ever fewer: not a thousand in an hour."""
+    drought = Drought(16)
+    tries, at = 0, 0.0
+    while at < 3600.0:
+        wait = drought.wait(at)
+        if wait > 0:
+            at += wait
+            continue
+        if tries < 16:
+            assert at == 0.0
+        drought.tried(at)
+        tries += 1
+    assert 400 < tries < 1000
+
+
+def test_rare_successes_are_no_drought() -> None:
+    """Where one in a hundred worked, a hundred tries without one are nothing special."""
+    drought = Drought(8)
+    drought.passed(0.0, 0.01)
+    for _ in range(100):
+        assert drought.wait(1.0) == 0.0
+        drought.tried(1.0)
+    drought.passed(0.0, 0.5)
+    assert drought.wait(0.0) == 0.0
 
 
 # -- budget ------------------------------------------------------------------------------------
@@ -103,12 +155,14 @@ def test_the_budget_is_bounded() -> None:
     assert budget.tokens == 16.0
 
 
-def test_hopeless_explorations_do_not_pay() -> None:
-    """One in a thousand is worth it only where each find has yielded many pages."""
+def test_hopeless_explorations_are_dear() -> None:
+    """One in a thousand takes a full budget, unless each find has yielded many pages."""
     budget = Budget(8)
-    assert not budget.pays(0.001)
+    assert budget.price(0.5) == 1.0
+    assert budget.price(0.05) == pytest.approx(4.0)
+    assert budget.price(0.001) == 16.0
     budget.pages, budget.stints = 3000, 9
-    assert budget.pays(0.001)
+    assert budget.price(0.001) == 1.0
 
 
 def test_the_length_of_bans_is_learnt() -> None:

@@ -145,7 +145,8 @@ def test_exploration_stops_when_it_is_not_paid_for(driver: Driver) -> None:
 
 def test_an_abandoned_exploration_is_not_paid(driver: Driver) -> None:
     """Tokens come back, and scouts in flight do not leak."""
-    before = driver.policy.budget.tokens
+    driver.working(1)
+    before = driver.policy.budget.tokens = 5.0
     lease = driver.lease(0.0, driver.choose(0.0))
     assert driver.policy.budget.tokens < before
     driver.policy.abandoned(lease)

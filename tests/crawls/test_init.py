@@ -418,6 +418,7 @@ class Careful(scrapy.Spider):
 """
 
 
+@pytest.mark.direct
 def test_a_hook_may_catch_and_go_without(world: World, crawl: Crawler) -> None:
     """What fetch raises may be caught; a request may go without a session, or not at all."""
     Club(world)

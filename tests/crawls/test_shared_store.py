@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 LATENCY = 0.1  # seconds each answer takes, so that visits at the same time can be seen
 CLAIM = 3.0  # seconds a claim holds in these crawls
+SAVED = 0.7  # seconds between two saves in them
 UNDER_WAY = 0.5  # seconds after which what a stopped crawl had begun to send has left it
 
 
@@ -143,3 +144,27 @@ def test_a_crawl_that_was_stopped_leaves_what_it_lost(
         seen = [v for v in world.site.visits if id(v) not in late]
         assert not collisions(seen, LATENCY)
         assert not world.site.direct_visits
+
+
+def test_a_pin_waits_for_the_crawl_that_has_its_session(
+    slow_world: World, tmp_path: Path, store: str
+) -> None:
+    """It waits, goes back to the scheduler, and is served once the other crawl has ended."""
+    world = slow_world
+    with Fleet(world, tmp_path, store, CLAIM_SECONDS=CLAIM, SAVE_INTERVAL=SAVED) as fleet:
+        one = fleet.start("one", ENDLESS)
+        fleet.wait_for(lambda: len(fleet.exits("one")) == 12)
+        fleet.wait_for(lambda: len(one.items()) > 30)
+        session = one.items()[0]["session"]
+        time.sleep(3 * SAVED)  # until it is in the store
+        two = fleet.start("two", 1, pin=session, SESSION_FILTER_WAIT_TIMEOUT=0.5)
+        fleet.wait_for(lambda: "Spider opened" in two.log())
+        time.sleep(2.0)
+        if two.items():  # it was among what the second crawl got for its share
+            assert [item["session"] for item in two.items()] == [session]
+        one.interrupt()
+        assert_clean(world, one.wait())
+        result = two.wait()
+        assert_clean(world, result)
+        assert [item.get("session") for item in result.items] == [session]
+        assert stat(result, "sessions_gone") == 0

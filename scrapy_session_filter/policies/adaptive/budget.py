@@ -46,6 +46,15 @@ class Budget:
         """Take in what scarcity has cost."""
         self.tokens = min(self.tokens + tokens, self._most)
 
+    def price(self, chance: float) -> float:
+        """Return the tokens that an exploration of this chance costs.
+
+        One, or more where it is expected to yield less than `WORTH` pages: so what hardly pays is
+        done rarely, but odds that may have changed are tried again one day.
+        """
+        pages = chance * (self.pages / (self.stints + 1) + 1.0)
+        return 1.0 if pages >= WORTH else min(WORTH / max(pages, 1e-9), self._most)
+
     @property
     def is_rich(self) -> bool:
         """Whether scarcity has cost so much that even a ban may be risked to end it."""
@@ -54,10 +63,6 @@ class Budget:
     def lose(self, tokens: float) -> None:
         """Pay for a ban that was risked; the debt is bounded, too."""
         self.tokens = max(self.tokens - tokens, -self._most)
-
-    def pays(self, chance: float) -> bool:
-        """Return whether an exploration of this chance is expected to yield enough pages."""
-        return chance * (self.pages / (self.stints + 1) + 1.0) >= WORTH
 
     def went_out(self, now: float) -> None:
         """Note that a working session was blocked."""

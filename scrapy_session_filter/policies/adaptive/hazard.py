@@ -110,6 +110,12 @@ class HazardTable:
         below = (sum(blocks[:low]) + 0.1 + 5.0 * overall) / (sum(uses[:low]) + 10.0)
         return sum(blocks[low:high]) > 0.9 + 2.0 * below * sum(uses[low:high])
 
+    def is_wall(self, scale: int, level: float) -> bool:
+        """Return whether most uses around ``level`` were blocked, as far as is remembered."""
+        at = bin_of(level)
+        uses, blocks = self.uses[scale], self.blocks[scale]
+        return sum(blocks[at : at + 2]) + 0.1 > 0.5 * (sum(uses[at : at + 2]) + 1.0)
+
     def fit(self, scale: int) -> None:
         """Bring `risk` and `hazard` up to date, on one scale."""
         uses, blocks = self.uses[scale], self.blocks[scale]

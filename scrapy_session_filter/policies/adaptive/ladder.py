@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 FIRST_REST, FACTOR, RUNGS = 2.0, 2.0, 13
 """Seconds on the lowest rung, and from rung to rung; the highest is 2.3 h. Factor 4 costs .01."""
+UNKNOWN, PRIOR = 1 / 3, 1.5
+"""Chance of a probe from a rung of which nothing is known, and how many answers that is worth."""
 FORGET = 0.97
 """Weight of older probes at each new one."""
 
@@ -31,7 +33,8 @@ class Ladder:
         self._queues: list[list[deque[Record]]] = [
             [deque() for _ in range(RUNGS)] for _ in (False, True)
         ]
-        self._odds = [[[0.5, 1.0] for _ in range(RUNGS)] for _ in (False, True)]
+        self._odds = [[[0.0, 0.0] for _ in range(RUNGS)] for _ in (False, True)]
+        self.newcomers = 0.5  #: chance of a new session: one that never worked is no better
         self.waiting = 0
 
     @staticmethod
@@ -52,22 +55,42 @@ class Ladder:
             record.queue = None
             self.waiting -= 1
 
-    def best(self, now: float, avoid: Collection[str]) -> tuple[Record | None, float]:
-        """Return the session whose probe is most likely to succeed, and the chance; it stays."""
+    def best(
+        self, now: float, avoid: Collection[str], tokens: float
+    ) -> tuple[Record | None, float, float]:
+        """Return the session whose probe is most likely to succeed, the chance, and its price.
+
+        The session stays. A probe of one that has rested enough costs one token, an earlier one as
+        many times more as is missing; what ``tokens`` do not pay is left out.
+        """
         best: Record | None = None
-        chance = 0.0
+        chance, price = 0.0, 1.0
         if not self.waiting:
-            return best, chance
+            return best, chance, price
         for worked in (True, False):
             for rung in range(RUNGS):
                 first = self._first(worked, rung, now)
-                if first is None or self.chance(worked, rung) <= chance:
+                if first is None:
+                    continue
+                cost = max(1.0, self.rest(rung) / max(now - first.failed, 0.1))
+                if cost > 1.0 and cost > tokens:
+                    continue
+                odds = self.chance(worked, self.rested(first, now)) / cost
+                if odds <= chance:
                     continue
                 if avoid and first.session.id in avoid:
                     self._queues[worked][rung].rotate(-1)
                 else:
-                    best, chance = first, self.chance(worked, rung)
-        return best, chance
+                    best, chance, price = first, odds, cost
+        return best, chance, price
+
+    def rested(self, record: Record, now: float) -> int:
+        """Return the rung up to which a session has rested; at most its own."""
+        rung = record.rung
+        idle = now - record.failed
+        while rung and idle < self.rest(rung):
+            rung -= 1
+        return rung
 
     def _first(self, worked: bool, rung: int, now: float) -> Record | None:
         """Return the first of a queue; one that has rested enough for the next rung climbs."""
@@ -87,7 +110,8 @@ class Ladder:
     def chance(self, worked: bool, rung: int) -> float:
         """Return the learnt chance that a probe from this rung succeeds."""
         good, bad = self._odds[worked][rung]
-        return good / (good + bad) if good > 0 else 0.0
+        prior = UNKNOWN if worked else min(UNKNOWN, self.newcomers)
+        return (good + PRIOR * prior) / (good + bad + PRIOR)
 
     def learn(self, worked: bool, rung: int, ok: bool) -> None:
         """Take in the answer to a probe."""

@@ -1,23 +1,23 @@
 """The adaptive policy: learn what a site allows, and come close to one who knew.
 
 Each idea has its module: `limit` (how hard a session may be used), `ladder` (how long it rests),
-`budget` (what exploring may cost), `working` (the choice among those that work) and `fresh` (new
-sessions). Whether the site itself is down, the pool decides for all policies.
+`budget` (what exploring may cost), `drought` (how often to try where nothing works), `working` (the
+choice among those that work) and `fresh` (new sessions); `choosing` puts them together. Whether the
+site itself is down, the pool decides for all policies.
 """
 
 # ruff: noqa: D102 - the hooks are documented by `Policy`
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
-from scrapy_session_filter.policies.adaptive.budget import COSTLIEST, CROWDING, Budget
-from scrapy_session_filter.policies.adaptive.fresh import Fresh
-from scrapy_session_filter.policies.adaptive.intensity import Meter, bin_of
-from scrapy_session_filter.policies.adaptive.ladder import RUNGS, Ladder
-from scrapy_session_filter.policies.adaptive.limit import Limit
+from scrapy_session_filter.policies.adaptive.choosing import NEWNESS, Chooser
+from scrapy_session_filter.policies.adaptive.intensity import Meter
+from scrapy_session_filter.policies.adaptive.knowledge import Knowledge
+from scrapy_session_filter.policies.adaptive.ladder import RUNGS
 from scrapy_session_filter.policies.adaptive.record import How, Pick, Record
-from scrapy_session_filter.policies.adaptive.working import LOOK, Choice, WorkingSet
 from scrapy_session_filter.policies.base import (
     KEEP,
     RETIRE,
@@ -33,15 +33,11 @@ if TYPE_CHECKING:
     from scrapy_session_filter.policies.base import Ask
     from scrapy_session_filter.session import Lease, Outcome, Session
 
-LONGEST_WAIT, SHORTEST_WAIT = 1.0, 0.05
-"""Seconds; a waiter looks again within them."""
-RISKED = 0.3
-"""Going beyond the cap is right where its risk costs less than this share of the wait it saves."""
-NEWNESS = 0.95
-"""Value of a new session of certain success, relative to a known one: it has to connect anew, and
-has no cookies. Without it, a site that blocks nobody would get a new visitor with each request."""
-PATIENCE = 4.0
-"""Where nothing works, all resting sessions are tried once while so many pages would be fetched."""
+LONGEST_REST = 60.0
+"""Seconds after which the pool may offer a blocked session again; the rest is up to the ladder."""
+TRUSTED = 600.0
+"""Seconds of idleness after which a session that worked is trusted half as much: many gateways give
+its exit away by then."""
 GIVE_UP_RUNG = 8
 """From where on (512 s) a session at a gateway goes: new ones never run out there."""
 QUICK_RUNG = 1
@@ -53,27 +49,27 @@ class AdaptivePolicy(Policy):
 
     def __init__(self, context: PolicyContext) -> None:
         super().__init__(context)
-        self.working = WorkingSet(context.rng)
-        self.ladder = Ladder()
-        self.limit = Limit()
-        self.fresh = Fresh(context.rng)
-        self.budget = Budget(context.concurrency)
-        self._sessions = 0
-        self._asked = 0
+        known = self._knowledge = Knowledge(context.rng, context.concurrency)
+        self.working = known.working
+        self.ladder = known.ladder
+        self.limit = known.limit
+        self.fresh = known.fresh
+        self.budget = known.budget
+        self.drought = known.drought
+        self._chooser = Chooser(context, known)
 
     # -- membership ------------------------------------------------------------------------------
 
     def added(self, session: Session) -> None:
         record = Record(session)
         record.load(session.learnt, RUNGS)
+        self.working.total += record.working
         session.memo = record
-        self._sessions += 1
 
     def removed(self, session: Session) -> None:
         record: Record = session.memo
         self.working.leave(record)
         self.ladder.remove(record)
-        self._sessions -= 1
 
     def ready(self, session: Session) -> None:
         record: Record = session.memo
@@ -90,84 +86,7 @@ class AdaptivePolicy(Policy):
     # -- choosing --------------------------------------------------------------------------------
 
     def choose(self, ask: Ask) -> Decision:
-        scarce = not ask.can_create
-        sessions = len(self.working)
-        few = scarce and sessions < 2 * self.context.concurrency
-        scouts = self.limit.scouts_left(sessions, scarce)
-        trials = self.budget.is_rich and self.limit.tries(ask.now)
-        choice = self.working.choose(
-            ask, self.limit, self.fresh, scouts=scouts, trials=trials, few=few
-        )
-        return (
-            self._explore(ask, choice)
-            or self._exploit(choice)
-            or self._go_beyond(ask, choice)
-            or self._hold(choice)
-        )
-
-    def _explore(self, ask: Ask, choice: Choice) -> Decision | None:
-        """Try a new or a rested session where it is paid for, promises more, or nothing else works.
-
-        A page that was blocked before never explores while a working session is available.
-        """
-        self._asked += 1
-        if ask.attempt and choice.record is not None:
-            return None
-        budget, sessions = self.budget, len(self.working)
-        fresh = self.fresh.chance if ask.can_create else 0.0
-        # the ladder is looked at when it may matter, and now and then so that sessions climb it
-        matters = choice.record is None or budget.tokens >= 1 or fresh > choice.value
-        if not matters and self._asked & 3:
-            return None
-        probe, chance = self.ladder.best(ask.now, ask.avoid)
-        best = max(fresh, chance)
-        if best <= 0 or (sessions and not budget.pays(best)):
-            return None
-        promising = choice.record is not None and NEWNESS * best > choice.value
-        if not (budget.tokens >= 1 or promising or not sessions):
-            return None
-        budget.tokens -= 1.0
-        if probe is None or fresh >= chance:
-            group = self.fresh.choose(self.context.free_groups())
-            return Decision.new("new", group, Pick(How.FRESH))
-        self.ladder.remove(probe)
-        return Decision.use(probe.session, "probe", Pick(How.PROBE, probe.rung, probe.worked))
-
-    def _exploit(self, choice: Choice) -> Decision | None:
-        """Use a working session; what scarcity costs on this pick is what exploring may cost."""
-        if choice.record is None:
-            return None
-        session = choice.record.session
-        replacing = min(1.0 / self.fresh.chance, COSTLIEST)
-        self.budget.earn(choice.risk * replacing + CROWDING * session.in_flight)
-        pick = Pick(How.WORKING)
-        pick.trial = choice.trial
-        return Decision.use(session, "trial" if choice.trial else "working", pick)
-
-    def _go_beyond(self, ask: Ask, choice: Choice) -> Decision | None:
-        """Use a session over the cap where waiting would cost more than the ban it risks."""
-        if choice.over is None:
-            return None
-        limit = self.limit
-        choice.wait *= min(1.0, LOOK / len(self.working))  # the others are under the cap earlier
-        cost = self._pages_of_a_ban
-        if ask.can_create:
-            cost = min(cost, 1.0 / self.fresh.chance)
-        wait = max(SHORTEST_WAIT, choice.wait) / (self.working.latency or 1.0)
-        if limit.table.hazard[bin_of(choice.level)] * (1.0 + cost) >= RISKED * wait:
-            return None
-        self.budget.earn(1.0)
-        return Decision.use(choice.over.session, "risked", Pick(How.WORKING))
-
-    @property
-    def _pages_of_a_ban(self) -> float:
-        """Return how many pages a session cannot fetch while it is banned."""
-        return self.budget.outage * self.limit.cap / self.limit.window
-
-    def _hold(self, choice: Choice) -> Decision:
-        wait = min(choice.wait, LONGEST_WAIT)
-        self.budget.earn(wait / (self.working.latency or 1.0))
-        return Decision.hold(max(SHORTEST_WAIT, wait))
+        return self._chooser.choose(ask)
 
     def acquired(self, lease: Lease) -> None:
         record: Record = lease.session.memo
@@ -178,6 +97,7 @@ class AdaptivePolicy(Policy):
         self.ladder.remove(record)
         if record.meter is None:
             record.meter = Meter(lease.acquired)
+        pick.idle = lease.acquired - record.meter.last
         pick.levels = record.meter.use(lease.acquired)
         if pick.trial:
             self.limit.trying += 1
@@ -194,7 +114,10 @@ class AdaptivePolicy(Policy):
             return self.fresh.chance
         if pick.how is How.PROBE:
             return self.ladder.chance(pick.worked, pick.rung)
-        return record.chance(self.working.mean) if record.working else 0.0
+        if not record.working:
+            return 0.0
+        trust = math.pow(0.5, pick.idle / TRUSTED)
+        return trust * record.chance(self.working.mean) + (1.0 - trust) * self.fresh.chance
 
     def report(self, lease: Lease, outcome: Outcome) -> Reaction:
         record: Record = lease.session.memo
@@ -204,6 +127,8 @@ class AdaptivePolicy(Policy):
         if kind is Kind.SITE_ERROR or (outcome.site_down and kind is not Kind.OK):
             return self._nobodys_fault(record, pick, outcome)
         ok = kind is Kind.OK
+        if ok:
+            record.timed(outcome.latency)
         self._learn_odds(record, pick, ok)
         record.count(ok)
         if ok:
@@ -223,6 +148,7 @@ class AdaptivePolicy(Policy):
     def _learn_odds(self, record: Record, pick: Pick, ok: bool) -> None:
         if pick.how is How.FRESH:
             self.fresh.learn(record.group, ok)
+            self.ladder.newcomers = self.fresh.chance
         elif pick.how is How.PROBE:
             self.ladder.learn(pick.worked, pick.rung, ok)
         elif ok or record.working:
@@ -236,19 +162,21 @@ class AdaptivePolicy(Policy):
                 # for ever: what fails as predicted is no outage
                 self._learn_odds(record, pick, ok=False)
             self._put_back(record)
-            return Reaction(rest=max(reaction.rest, self.ladder.rest(record.rung)))
+            return Reaction(
+                rest=max(reaction.rest, min(self.ladder.rest(record.rung), LONGEST_REST))
+            )
         return reaction
 
     def _succeeded(self, record: Record, pick: Pick, outcome: Outcome) -> None:
-        record.timed(outcome.latency)
         self.working.timed(outcome.latency)
         self.budget.pages += 1
+        self.drought.passed(outcome.now, self.fresh.chance)
         if pick.how is How.WORKING:
             self.limit.passed(pick.levels, outcome.now)
             if pick.trial:
                 self.limit.trial_passed(pick.levels, outcome.now)
         else:
-            self.budget.earn(NEWNESS)
+            self.budget.earn(NEWNESS * pick.price)
             self.budget.stints += 1
         if pick.how is How.WORKING and outcome.stale:
             return  # sent before its last block: it says nothing about now
@@ -288,7 +216,7 @@ class AdaptivePolicy(Policy):
                 self.budget.went_out(outcome.now)
             if pick.trial and told is None:
                 self.limit.trial_blocked(pick.levels, outcome.now)
-                self.budget.lose(self._pages_of_a_ban)
+                self.budget.lose(self._knowledge.pages_of_a_ban)
             else:
                 self.limit.blocked(pick.levels, outcome.now, retry_after=told)
             if record.group is not None:
@@ -302,14 +230,11 @@ class AdaptivePolicy(Policy):
 
     def _rest(self, record: Record, pick: Pick, outcome: Outcome) -> Reaction:
         """Send a session to the ladder; where nothing works, to be tried again sooner."""
-        if pick.how is How.PROBE:
+        if pick.how is How.PROBE and pick.rung >= record.rung:
             record.rung = min(record.rung + 1, RUNGS - 1)
         self.working.leave(record)
         record.failed = outcome.now
-        rest = self.ladder.rest(record.rung)
-        if not len(self.working) and not self.limit.depends:
-            turn = self._sessions * (self.working.latency or 1.0) / self.context.concurrency
-            rest = min(rest, max(self.ladder.rest(0), PATIENCE * turn))
+        rest = min(self.ladder.rest(record.rung), LONGEST_REST)
         asked = outcome.verdict.retry_after
         if outcome.verdict.kind is Kind.THROTTLED:
             rest = max(rest, THROTTLED_REST if asked is None else asked)
@@ -327,7 +252,7 @@ class AdaptivePolicy(Policy):
         pick: Pick = lease.tag
         self._landed(pick)
         if pick.how is not How.WORKING:
-            self.budget.earn(1.0)  # it was not spent
+            self.budget.earn(pick.price)  # it was not spent
             if not record.working:
                 self._put_back(record)
 
@@ -338,41 +263,14 @@ class AdaptivePolicy(Policy):
     # -- state -----------------------------------------------------------------------------------
 
     def dump(self) -> dict[str, Any]:
-        return {
-            "limit": self.limit.dump(),
-            "ladder": self.ladder.dump(),
-            "budget": self.budget.dump(),
-            "fresh": self.fresh.dump(),
-            "mean": round(self.working.mean, 4),
-            "latency": round(self.working.latency, 4),
-        }
+        return self._knowledge.dump()
 
     def load(self, state: dict[str, Any]) -> None:
-        self.limit.load(state.get("limit"))
-        self.ladder.load(state.get("ladder"))
-        self.budget.load(state.get("budget"))
-        self.fresh.load(state.get("fresh"))
-        mean, latency = state.get("mean"), state.get("latency")
-        if isinstance(mean, (int, float)) and 0 <= mean <= 1:
-            self.working.mean = float(mean)
-        if isinstance(latency, (int, float)) and 0 <= latency < 1e6:
-            self.working.latency = float(latency)
+        self._knowledge.load(state)
 
     def dump_session(self, session: Session) -> Any:
         record: Record = session.memo
         return record.dump()
 
     def explain(self, now: float) -> str:
-        told = [
-            (
-                f"{len(self.working)} sessions take requests; {100 * self.working.mean:.0f} % "
-                f"succeed, in {self.working.latency:.2f} s. A new session works with a chance of "
-                f"{100 * self.fresh.chance:.0f} %."
-            ),
-            self.limit.explain(),
-            self.ladder.explain(),
-        ]
-        resting = sum(subnet.until > now for subnet in self.fresh.resting.values())
-        if resting:
-            told.append(f"{resting} subnets rest: their sessions were blocked together.")
-        return " ".join(filter(None, told))
+        return self._knowledge.explain(now)

@@ -31,15 +31,18 @@ class Pick:
 
     ``rung`` and ``worked`` say where on the ladder a probe came from. ``levels`` are the session's
     intensities, this request included. ``scout``: it went beyond the intensity known to be safe;
-    ``trial``: it tries a shorter window.
+    ``trial``: it tries a shorter window. ``price``: tokens that it cost. ``idle``: seconds since the
+    session's last use.
     """
 
-    __slots__ = ("how", "levels", "rung", "scout", "trial", "worked")
+    __slots__ = ("how", "idle", "levels", "price", "rung", "scout", "trial", "worked")
 
-    def __init__(self, how: How, rung: int = 0, worked: bool = False) -> None:
+    def __init__(self, how: How, rung: int = 0, worked: bool = False, price: float = 0.0) -> None:
         self.how = how
         self.rung = rung
         self.worked = worked
+        self.price = price
+        self.idle = 0.0
         self.levels: Levels = ()
         self.scout = False
         self.trial = False
@@ -58,6 +61,7 @@ class Record:
     __slots__ = (
         "bad",
         "doubt",
+        "elite",
         "failed",
         "good",
         "group",
@@ -88,6 +92,7 @@ class Record:
         self.queue: deque[Record] | None = None
         self.worked = False
         self.doubt: Levels | None = None
+        self.elite = False
 
     @property
     def tried(self) -> bool:
@@ -108,7 +113,7 @@ class Record:
             self.bad += 1.0
 
     def timed(self, latency: float) -> None:
-        """Take in the latency of a success, in seconds."""
+        """Take in how long an answer took, in seconds; failures cost time, too."""
         self.latency = self.latency * FORGET + latency
         self.weight = self.weight * FORGET + 1.0
 

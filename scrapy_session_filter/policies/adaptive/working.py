@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 from scrapy_session_filter.policies.adaptive.intensity import bin_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from random import Random
 
     from scrapy_session_filter.policies.adaptive.fresh import Fresh
@@ -25,8 +24,10 @@ if TYPE_CHECKING:
 
 LOOK = 8
 """Sessions looked at per pick; 4 costs .02 on average, 16 gains .004 and costs twice the time."""
-REMEMBER = 4
-"""How many of them are those that looked best last time."""
+ELITE_LOOK = 4
+"""How many of them are of the elite."""
+SPARE = 1.5
+"""Size of the elite under a limit, relative to what the whole crawl needs at that limit."""
 SHARING = 0.1
 """By how much each request in flight slows the others of the session down."""
 SPREADING = 0.25
@@ -60,10 +61,12 @@ class Choice:
 class WorkingSet:
     """The sessions that work, and what is known of them as a whole."""
 
-    def __init__(self, rng: Random) -> None:
+    def __init__(self, rng: Random, concurrency: int) -> None:
         self._rng = rng
+        self._slots = max(concurrency, ELITE_LOOK)
         self._members: list[Record] = []
-        self._memory: list[Record] = []
+        self._elite: list[Record] = []
+        self.total = 0  #: also those that cannot take a request for now
         self.mean = 0.8  #: chance of success of a working session
         self.latency = 0.0  #: seconds of a success; 0 until there was one
 
@@ -72,7 +75,9 @@ class WorkingSet:
 
     def enter(self, record: Record) -> None:
         """Take in a session; it is a candidate while it is ready."""
-        record.working = True
+        if not record.working:
+            record.working = True
+            self.total += 1
         if record.place < 0 and record.session.ready:
             record.place = len(self._members)
             self._members.append(record)
@@ -89,7 +94,9 @@ class WorkingSet:
     def leave(self, record: Record) -> None:
         """Let a session out that no longer works."""
         self.pause(record)
-        record.working = False
+        if record.working:
+            record.working = False
+            self.total -= 1
 
     def learn(self, ok: bool) -> None:
         """Take in an answer to a working session."""
@@ -100,17 +107,55 @@ class WorkingSet:
         step = LATENCY_STEP if self.latency else 1.0
         self.latency += step * (latency - self.latency)
 
-    def _look(self, few: bool) -> Sequence[Record]:
+    def _look(self, few: bool) -> list[Record]:
+        """Return some of the elite, which is that of those looked at so far, and some others."""
         members, n = self._members, len(self._members)
         if n <= LOOK:
             return members
         rnd = self._rng.random
-        look = [] if few else [record for record in self._memory if record.place >= 0]
+        look: list[Record] = []
+        elite = self._elite
+        if not few:
+            for _ in range(min(ELITE_LOOK, len(elite))):
+                at = int(rnd() * len(elite))
+                record = elite[at]
+                if record.place < 0:  # it left, or cannot take requests for now
+                    last = elite.pop()
+                    if last is not record:
+                        elite[at] = last
+                    record.elite = False
+                    if not elite:
+                        break
+                elif record not in look:
+                    look.append(record)
         for _ in range(LOOK - len(look)):
             record = members[int(rnd() * n)]
             if record not in look:
                 look.append(record)
         return look
+
+    def _room(self, limit: Limit) -> float:
+        """Return how large the elite may be: a session per slot, or as many as the limit takes."""
+        if limit.cap == math.inf or not self.latency:
+            return self._slots
+        needed = limit.window / (self.latency * limit.cap)
+        return self._slots * max(1.0, SPARE * needed)
+
+    def _promote(self, rated: list[tuple[float, Record]], limit: Limit) -> None:
+        """Let the best outsider into the elite, in place of the worst that was looked at."""
+        best = max((r for r in rated if not r[1].elite), key=_value, default=None)
+        if best is None:
+            return
+        elite = self._elite
+        if len(elite) < self._room(limit):
+            elite.append(best[1])
+        else:
+            worst = min((r for r in rated if r[1].elite), key=_value, default=None)
+            if worst is None or worst[0] >= best[0]:
+                return
+            worst[1].elite = False
+            elite[elite.index(worst[1])] = best[1]
+        best[1].elite = True
 
     def choose(
         self, ask: Ask, limit: Limit, fresh: Fresh, *, scouts: bool, trials: bool, few: bool
@@ -119,7 +164,7 @@ class WorkingSet:
 
         ``scouts``: whether it may go beyond the safe intensity. ``trials``: whether, with none under
         the cap, one may try a shorter window. ``few``: the list is short and used
-        up; then the best of last time are not remembered, so that the load spreads.
+        up; then the elite is not preferred, so that the load spreads.
         """
         choice = Choice()
         now, avoid, resting = ask.now, ask.avoid, fresh.resting
@@ -156,13 +201,12 @@ class WorkingSet:
             if cap < math.inf:
                 value *= 1.0 - SPREADING * (level / cap) ** 2
             seconds = (record.latency + 2.0 * latency) / (record.weight + 2.0)
+            rated.append((value / (0.5 + half * seconds), record))
             value /= 0.5 + half * seconds * (1.0 + SHARING * in_flight)
-            rated.append((value, record))
             if value > choice.value:
                 choice.record, choice.value, choice.risk = record, value, risk
         if choice.record is None and tried is not None:
             choice.record, choice.trial = tried, True
-        if len(self._members) > LOOK:
-            rated.sort(key=_value, reverse=True)
-            self._memory = [record for _, record in rated[:REMEMBER]]
+        if len(self._members) > LOOK and not few:
+            self._promote(rated, limit)
         return choice

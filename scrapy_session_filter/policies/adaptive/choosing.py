@@ -1,0 +1,127 @@
+"""Which session takes the next request: one that works, a new or a rested one, or none for now."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from scrapy_session_filter.policies.adaptive.budget import COSTLIEST, CROWDING
+from scrapy_session_filter.policies.adaptive.intensity import bin_of
+from scrapy_session_filter.policies.adaptive.record import How, Pick
+from scrapy_session_filter.policies.adaptive.working import LOOK, Choice
+from scrapy_session_filter.policies.base import Decision
+
+if TYPE_CHECKING:
+    from scrapy_session_filter.policies.adaptive.knowledge import Knowledge
+    from scrapy_session_filter.policies.base import Ask, PolicyContext
+
+LONGEST_WAIT, SHORTEST_WAIT = 1.0, 0.05
+"""Seconds; a waiter looks again within them."""
+RISKED = 0.3
+"""Going beyond the cap is right where its risk costs less than this share of the wait it saves."""
+NEWNESS = 0.95
+"""Value of a new session of certain success, relative to a known one: it has to connect anew, and
+has no cookies. Without it, a site that blocks nobody would get a new visitor with each request."""
+RESERVED = 3
+"""Pages that have failed so often only go where it works."""
+
+
+class Chooser:
+    """Chooses by what is known of the site; it learns nothing but what a choice costs."""
+
+    def __init__(self, context: PolicyContext, known: Knowledge) -> None:
+        self._context = context
+        self._known = known
+        self._asked = 0
+
+    def choose(self, ask: Ask) -> Decision:
+        """Decide for one request."""
+        scarce = not ask.can_create
+        known = self._known
+        sessions = len(known.working)
+        few = scarce and sessions < 2 * self._context.concurrency
+        scouts = known.limit.scouts_left(sessions, scarce)
+        trials = known.budget.is_rich and known.limit.tries(ask.now)
+        choice = known.working.choose(
+            ask, known.limit, known.fresh, scouts=scouts, trials=trials, few=few
+        )
+        return (
+            self._explore(ask, choice)
+            or self._exploit(choice)
+            or self._go_beyond(ask, choice)
+            or self._hold(ask, choice)
+        )
+
+    def _explore(self, ask: Ask, choice: Choice) -> Decision | None:
+        """Try a new or a rested session where it is paid for, promises more, or nothing else works.
+
+        A page that was blocked before never explores while a working session is available.
+        """
+        self._asked += 1
+        if ask.attempt and choice.record is not None:
+            return None
+        budget, dry = self._known.budget, not self._known.working.total
+        if dry:
+            if self._known.drought.wait(ask.now) > 0:
+                return None
+        elif ask.attempt >= RESERVED:
+            return None
+        fresh = self._known.fresh.chance if ask.can_create else 0.0
+        # the ladder is looked at when it may matter, and now and then so that sessions climb it
+        matters = choice.record is None or budget.tokens >= 1 or fresh > choice.value
+        if not matters and self._asked & 3:
+            return None
+        tokens = math.inf if dry else budget.tokens
+        probe, chance, price = self._known.ladder.best(ask.now, ask.avoid, tokens)
+        best = max(fresh, chance)
+        if best <= 0:
+            return None
+        new = probe is None or fresh >= chance
+        price = self._known.budget.price(best) * (1.0 if new else price)
+        promising = choice.record is not None and NEWNESS * best > choice.value
+        if dry:
+            self._known.drought.tried(ask.now)
+            price = 0.0
+        elif budget.tokens < price and not promising:
+            return None
+        budget.tokens -= price
+        if probe is None or new:
+            group = self._known.fresh.choose(self._context.free_groups())
+            return Decision.new("new", group, Pick(How.FRESH, price=price))
+        rung = self._known.ladder.rested(probe, ask.now)
+        self._known.ladder.remove(probe)
+        return Decision.use(probe.session, "probe", Pick(How.PROBE, rung, probe.worked, price))
+
+    def _exploit(self, choice: Choice) -> Decision | None:
+        """Use a working session; what scarcity costs on this pick is what exploring may cost."""
+        if choice.record is None:
+            return None
+        session = choice.record.session
+        replacing = min(1.0 / self._known.fresh.chance, COSTLIEST)
+        self._known.budget.earn(choice.risk * replacing + CROWDING * session.in_flight)
+        pick = Pick(How.WORKING)
+        pick.trial = choice.trial
+        return Decision.use(session, "trial" if choice.trial else "working", pick)
+
+    def _go_beyond(self, ask: Ask, choice: Choice) -> Decision | None:
+        """Use a session over the cap where waiting would cost more than the ban it risks."""
+        if choice.over is None:
+            return None
+        known, limit = self._known, self._known.limit
+        choice.wait *= min(1.0, LOOK / len(known.working))  # the others are under the cap earlier
+        cost = known.pages_of_a_ban
+        if ask.can_create:
+            cost = min(cost, 1.0 / known.fresh.chance)
+        wait = max(SHORTEST_WAIT, choice.wait) / (known.working.latency or 1.0)
+        if limit.table.hazard[bin_of(choice.level)] * (1.0 + cost) >= RISKED * wait:
+            return None
+        known.budget.earn(1.0)
+        return Decision.use(choice.over.session, "risked", Pick(How.WORKING))
+
+    def _hold(self, ask: Ask, choice: Choice) -> Decision:
+        wait = choice.wait
+        if not self._known.working.total:
+            wait = min(wait, self._known.drought.wait(ask.now))
+        wait = min(wait, LONGEST_WAIT)
+        self._known.budget.earn(wait / (self._known.working.latency or 1.0))
+        return Decision.hold(max(SHORTEST_WAIT, wait))

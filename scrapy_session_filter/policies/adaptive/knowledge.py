@@ -1,0 +1,76 @@
+"""All that is known of one site, in its parts: saved, loaded and explained as one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from scrapy_session_filter.policies.adaptive.budget import Budget
+from scrapy_session_filter.policies.adaptive.drought import Drought
+from scrapy_session_filter.policies.adaptive.fresh import Fresh
+from scrapy_session_filter.policies.adaptive.ladder import Ladder
+from scrapy_session_filter.policies.adaptive.limit import Limit
+from scrapy_session_filter.policies.adaptive.saved import number
+from scrapy_session_filter.policies.adaptive.working import WorkingSet
+
+if TYPE_CHECKING:
+    from random import Random
+
+
+class Knowledge:
+    """One site's limit, rests, odds, budget and working sessions."""
+
+    def __init__(self, rng: Random, concurrency: int) -> None:
+        self.working = WorkingSet(rng, concurrency)
+        self.ladder = Ladder()
+        self.limit = Limit()
+        self.fresh = Fresh(rng)
+        self.budget = Budget(concurrency)
+        self.drought = Drought(concurrency)
+
+    @property
+    def pages_of_a_ban(self) -> float:
+        """Return how many pages a session cannot fetch while it is banned."""
+        return self.budget.outage * self.limit.cap / self.limit.window
+
+    def dump(self) -> dict[str, Any]:
+        """Return it as plain JSON."""
+        return {
+            "limit": self.limit.dump(),
+            "ladder": self.ladder.dump(),
+            "budget": self.budget.dump(),
+            "fresh": self.fresh.dump(),
+            "mean": round(self.working.mean, 4),
+            "latency": round(self.working.latency, 4),
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Take back a `dump`; what does not fit is ignored."""
+        self.limit.load(state.get("limit"))
+        self.ladder.load(state.get("ladder"))
+        self.budget.load(state.get("budget"))
+        self.fresh.load(state.get("fresh"))
+        self.ladder.newcomers = self.fresh.chance
+        self.drought.expect(self.fresh.chance)
+        mean = number(state.get("mean"), 0.0, 1.0)
+        latency = number(state.get("latency"), 0.0, 1e6)
+        if mean is not None:
+            self.working.mean = mean
+        if latency is not None:
+            self.working.latency = latency
+
+    def explain(self, now: float) -> str:
+        """Say in a paragraph what is known."""
+        told = [
+            (
+                f"{len(self.working)} sessions take requests; {100 * self.working.mean:.0f} % "
+                f"succeed, in {self.working.latency:.2f} s. A new session works with a chance of "
+                f"{100 * self.fresh.chance:.0f} %."
+            ),
+            self.limit.explain(),
+            self.ladder.explain(),
+            self.drought.explain(now) if not self.working.total else "",
+        ]
+        resting = sum(subnet.until > now for subnet in self.fresh.resting.values())
+        if resting:
+            told.append(f"{resting} subnets rest: their sessions were blocked together.")
+        return " ".join(filter(None, told))
