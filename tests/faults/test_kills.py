@@ -59,7 +59,8 @@ class Witness:
         must = 0
         for exit_, visits in self._by_exit().items():
             if exit_ not in saved or visits[-1].status != 200:
-                self.since[exit_] = end  # refused, or too young to be saved: gone, and rightly so
+                # refused, or too young to be saved: gone, and rightly so
+                self.since[exit_] = time.monotonic()
             if visits[-1].status == 200:
                 must += _check_session(saved.get(exit_), visits, end)
         return must
