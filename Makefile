@@ -5,7 +5,7 @@ BIN := .venv/bin
 PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip --quiet --disable-pip-version-check
 ARGS ?=
 
-.PHONY: setup demo demo-browser demo-distributed test check bench bench-browser bench-policies soak clean
+.PHONY: setup demo demo-browser demo-distributed test check bench bench-balancer bench-browser bench-cost bench-policies soak clean
 
 setup: .venv/test-ready .venv/dev-ready  ## the virtual environment, for tests and for checks
 
@@ -32,9 +32,15 @@ check: .venv/dev-ready  ## linters, types and layers
 	$(BIN)/scrapy-lint "$(CURDIR)/scrapy_session_filter"  # it takes no relative paths
 	cd example_project && ../$(BIN)/scrapy-lint
 
-bench: .venv/test-ready  ## what the plugin costs
+bench: .venv/dev-ready  ## all peers side by side, simulated and in real crawls, into docs/; ARGS="--seeds 1"
+	$(BIN)/python -m benchmarks.report $(ARGS)
+
+bench-cost: .venv/test-ready  ## what the plugin costs
 	$(BIN)/python -m benchmarks.overhead $(ARGS)
 	$(BIN)/python -m benchmarks.pool_cost
+
+bench-balancer: .venv/dev-ready  ## real crawls of a load balancer that bans; ARGS="--layouts limit"
+	$(BIN)/python -m benchmarks.balancer $(ARGS)
 
 bench-browser: .venv/dev-ready  ## 300 browser contexts, opened and closed; needs a Chromium
 	$(BIN)/python -m benchmarks.browser_contexts $(ARGS)

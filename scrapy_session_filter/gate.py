@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from scrapy_session_filter.admission import goes_without
 from scrapy_session_filter.attempts import again, start_of
+from scrapy_session_filter.engines.base import PARTIAL
 from scrapy_session_filter.extension import extension_of
 from scrapy_session_filter.refusals import IgnoredRefused
 from scrapy_session_filter.tracking import META_KEY, Track, lease_of
@@ -132,4 +133,8 @@ class ProxyGate:
     ) -> Response | None:
         instead = await self._collect(request, binding, exception)
         binding.scrub(request)
+        if instead is not None and PARTIAL in instead.flags:
+            verdict = self._extension.judge.response(instead, request)
+            if verdict.kind in (Kind.OK, Kind.SITE_ERROR):
+                return None
         return instead

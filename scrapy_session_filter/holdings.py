@@ -27,7 +27,7 @@ class Share:
     """Exits that were claimed, the sessions on them, and what is known of the site."""
 
     exits: set[str] = field(default_factory=set)
-    rows: list[Row] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list, repr=False)
     state: dict[str, Any] | None = None
     short: int = 0
     error: StoreError | None = None
@@ -81,10 +81,10 @@ class Holdings:
         held whole: somebody may have left.
         """
         pool = self._pool
-        if now - pool.ledger.asked > LATELY:
-            return None
         for session_id in [id_ for id_, until in pool.away.items() if now - until > LATELY]:
             del pool.away[session_id]  # nobody asks for it any more
+        if not pool.away and now - pool.ledger.asked > LATELY:
+            return None
         proxies = pool.proxies
         partly = proxies is not None and not proxies.is_whole
         hungry = partly and proxies is not None and not proxies.has_free(now)

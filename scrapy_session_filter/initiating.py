@@ -67,6 +67,7 @@ class _Init:
     lease: Lease
     held: list[str] = field(default_factory=list)  #: leases of its requests
     verdict: Verdict = OK  #: on the last answer
+    broken: bool = False  #: it could not go on, through no fault of its session
     task: asyncio.Task[None] | None = field(default=None, repr=False)
 
 
@@ -141,6 +142,9 @@ class InitRunner:
             return
         finally:
             del self._running[init.lease.id]
+        if init.broken:
+            self._drop(init)
+            return
         pool.end_init(init.lease, verdict)
         if verdict is None:
             self._extension.count("inits/ok")
@@ -166,7 +170,7 @@ class InitRunner:
             if inspect.isawaitable(done):
                 done = await asyncio.wait_for(done, LONGEST_INIT)
         except Exception as error:  # noqa: BLE001 - a user's hook may raise anything
-            if init.verdict.kind is Kind.OK:
+            if init.verdict.kind is Kind.OK and not init.broken:
                 self._complain(f"{HOOK} raised {type(error).__name__}", error)
         else:
             if done is None or done:
@@ -189,13 +193,24 @@ class InitRunner:
         request.meta.update({**_OWN_RULES, **request.meta})
         request.callback, request.dont_filter = None, True
         Track(init=init.lease.id).put_on(request)
-        if init.lease.ended or self._extension.closing or self._crawler.engine is None:
-            msg = f"{request}: the init it belongs to has ended"
-            raise IgnoredRefused(msg)
+        self._check_going(init, request)
+        if self._crawler.engine is None:
+            msg = "an init without an engine"
+            raise RuntimeError(msg)
         response = await self._crawler.engine.download_async(request)
         if response.request is not None and VERDICT in response.request.meta:
             self._check_answer(response, response.request.meta[VERDICT])
         return response
+
+    def _check_going(self, init: _Init, request: Request) -> None:
+        """Raise `IgnoredRefused` where an init cannot go on, and note that its session is not at fault.
+
+        It was broken off, the spider closes, or what was claimed in a shared store is no longer ours.
+        """
+        if init.lease.ended or self._extension.closing or init.pool.lapsed:
+            init.broken = True
+            msg = f"{request} was refused: the init that it belongs to cannot go on"
+            raise IgnoredRefused(msg)
 
     @staticmethod
     def _check_answer(response: Response, verdict: dict[str, Any]) -> None:
@@ -210,9 +225,10 @@ class InitRunner:
         Raises `IgnoredRefused` where it cannot carry the session, or the init has ended.
         """
         init = self._running.get(track.init or "")
-        if init is None or init.lease.ended:
+        if init is None:
             msg = f"{request} was refused: the init that it belongs to has ended"
             raise IgnoredRefused(msg)
+        self._check_going(init, request)
         self._clean(request, track)
         fresh = Track(init=track.init)
         fresh.put_on(request)

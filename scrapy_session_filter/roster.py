@@ -148,6 +148,8 @@ class Roster:
     def join(self, session: Session, now: float) -> None:
         """Take in a session whose proxy is taken for it."""
         self.sessions[session.id] = session
+        if session.state is State.RESTING and session.wake <= now:  # while nobody was here
+            session.state = State.LIVE
         session.barred = self.inits is not None and session.inited is None
         self.resting += session.state is State.RESTING
         self._policy.added(session)
@@ -177,15 +179,13 @@ class Roster:
             or (idle and not session.in_flight and now - session.used > idle)
         )
 
-    def is_usable(self, session: Session, now: float) -> bool:
-        """Return whether the session can take a request now."""
-        return not session.barred and self._is_free(session, now)
-
-    def _is_free(self, session: Session, now: float) -> bool:
+    def is_usable(self, session: Session, now: float, *, barred: bool = False) -> bool:
+        """Return whether the session can take a request now; ``barred``: but for its init."""
         concurrency = self._limits.concurrency
         return not (
             session.state is not State.LIVE
             or session.leaving
+            or session.barred is not barred
             or session.free_at > now
             or (concurrency and session.in_flight >= concurrency)
             or self.is_spent(session)
@@ -253,7 +253,7 @@ class Roster:
             self._unused.discard(session)
 
     def _offer_init(self, inits: SiteInits, session: Session, now: float) -> None:
-        if not (session.barred and self._is_free(session, now)):
+        if not self.is_usable(session, now, barred=True):
             inits.withdraw(session)
         elif inits.offer(session):
             self._on_ready()  # whoever waits may have it prepared

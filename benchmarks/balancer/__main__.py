@@ -25,7 +25,7 @@ from benchmarks.balancer.layouts import LAYOUTS, Layout
 from benchmarks.balancer.site import Site
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
 PATIENCE, EXTRA = 3.0, 20.0
 
@@ -59,6 +59,30 @@ def _names(given: str, known: Collection[str], option: str) -> list[str]:
     return names
 
 
+def compare(
+    layouts: Iterable[Layout], names: Iterable[str], base: Path, *, seed: int = 1
+) -> list[tuple[Layout, list[Result]]]:
+    """Run the contenders of these names on each layout, one after another; logs are kept in ``base``."""
+    crawls = []
+    for layout in layouts:
+        folder = base / layout.name
+        folder.mkdir(parents=True, exist_ok=True)
+        results = []
+        for name in names:
+            longest = PATIENCE * layout.allowed + EXTRA
+            with Site(layout, seed) as site:
+                result = run(CONTENDERS[name], layout, site, folder, longest)
+            results.append(result)
+            print(
+                f"{layout.name} {name}: {result.fetched} pages, {result.per_page:.2f} requests "
+                f"a page, {result.seconds:.0f} s of {layout.allowed:.0f}",
+                file=sys.stderr,
+                flush=True,
+            )
+        crawls.append((layout, results))
+    return crawls
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.balancer")
     parser.add_argument("--layouts", default="", help="comma-separated; all")
@@ -70,30 +94,14 @@ def main() -> None:
     options = parser.parse_args()
     names = _names(options.contenders, CONTENDERS, "--contenders")
     layouts = _layouts(options)
-    drawn: list[tuple[Layout, list[Result]]] = []
     with TemporaryDirectory(prefix="balancer-runs-") as temporary:
-        base = Path(options.logs or temporary)
-        for layout in layouts:
-            results = []
-            folder = base / layout.name
-            folder.mkdir(parents=True, exist_ok=True)
-            for name in names:
-                longest = PATIENCE * layout.allowed + EXTRA
-                with Site(layout, options.seed) as site:
-                    result = run(CONTENDERS[name], layout, site, folder, longest)
-                results.append(result)
-                print(
-                    f"{layout.name} {name}: {result.fetched} pages, {result.per_page:.2f} requests "
-                    f"a page, {result.seconds:.0f} s of {layout.allowed:.0f}",
-                    file=sys.stderr,
-                    flush=True,
-                )
+        crawls = compare(layouts, names, Path(options.logs or temporary), seed=options.seed)
+        for layout, results in crawls:
             print("\n".join(markdown(layout, results)), flush=True)
-            drawn.append((layout, results))
     if options.plots:
         from benchmarks.balancer.plot import draw  # noqa: PLC0415 - matplotlib is only needed here
 
-        draw(drawn, Path(options.plots) / "balancer.png")
+        draw(crawls, Path(options.plots) / "balancer.png")
 
 
 if __name__ == "__main__":

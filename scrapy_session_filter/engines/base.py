@@ -31,6 +31,10 @@ if TYPE_CHECKING:
     from scrapy_session_filter.settings import SessionFilterSettings
 
 
+PARTIAL = "session_filter_partial"
+"""Flag of a response that is what there was when something failed: if it is a block, that is why."""
+
+
 class EngineBinding(ABC):
     """Puts a session on the requests of one download engine, and takes it off again."""
 
@@ -85,6 +89,8 @@ class EngineBinding(ABC):
         self, request: Request, session: Session, result: Response | Exception
     ) -> Response | None:
         """Take over what the download left behind; return an answer to use instead of ``result``.
+
+        One with the flag `PARTIAL`, instead of an exception, is used only if it is a block.
 
         Called also where `prepare` failed, or was not called because a cache had the answer.
         """

@@ -13,7 +13,6 @@ import logging
 import weakref
 from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from scrapy_session_filter.session import State
@@ -53,7 +52,7 @@ class Context:
     handler: Any
     users: weakref.WeakSet[Request] = field(default_factory=weakref.WeakSet)
     pages: weakref.WeakSet[Any] = field(default_factory=weakref.WeakSet)
-    synced: dict[Key, Row] = field(default_factory=dict)
+    synced: dict[Key, Row] = field(default_factory=dict, repr=False)
     touched: float = 0.0
     closing: bool = False
     opening: bool = False
@@ -80,13 +79,13 @@ class Context:
 class Contexts:
     """Keeps the contexts of all sessions in all handlers.
 
-    ``tell`` hears of events by name, ``clock`` returns seconds.
+    ``count`` hears of events by name, ``clock`` returns seconds.
     """
 
-    def __init__(self, tell: Callable[[str], None], clock: Callable[[], float]) -> None:
-        self._tell = tell
+    def __init__(self, count: Callable[[str], None], clock: Callable[[], float]) -> None:
+        self.count = count
         self._clock = clock
-        self._serial = count(1)
+        self._opened = 0
         self._known: dict[tuple[int, str], Context] = {}  # by handler and session; oldest use first
         self._tasks: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
@@ -136,7 +135,8 @@ class Contexts:
         request: Request,
         kwargs: Callable[[], tuple[dict[str, Any], dict[Key, Row]]],
     ) -> Context:
-        name = f"{session.id}.{next(self._serial)}"
+        self._opened += 1
+        name = f"{session.id}.{self._opened}"
         context = self._known[key] = Context(name, session, handler, opening=True)
         context.users.add(request)
         if self._patrol is None:
@@ -150,7 +150,7 @@ class Contexts:
         finally:
             context.opening = False
             self._wake()
-        self._tell("contexts/opened")
+        self.count("contexts/opened")
         self._touch(key, context)
         return context
 
@@ -268,7 +268,7 @@ class Contexts:
         try:
             if browser_context is not None:
                 await browser_context.close()
-                self._tell("contexts/closed")
+                self.count("contexts/closed")
         except Exception as error:  # noqa: BLE001 - Playwright's own; the browser may be gone
             logger.debug("Closing browser context %s: %s", context.name, error)
         finally:

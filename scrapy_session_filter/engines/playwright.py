@@ -6,7 +6,6 @@ got of cookies goes back into the session's jar, so that the HTTP engine may go 
 
 from __future__ import annotations
 
-import logging
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -16,28 +15,19 @@ from scrapy.downloadermiddlewares.retry import RetryMiddleware
 from scrapy.utils.httpobj import urlparse_cached
 from scrapy.utils.misc import load_object
 
-from scrapy_session_filter.components import CONTEXT_SETTING, OWNED, check_context
+from scrapy_session_filter.components import OWNED
 from scrapy_session_filter.engines.base import EngineBinding
+from scrapy_session_filter.engines.browser_cookies import BrowserCookies
+from scrapy_session_filter.engines.browser_options import ContextOptions, proxy_of
 from scrapy_session_filter.engines.browser_pages import Watched, own_headers_first
-from scrapy_session_filter.engines.browser_state import (
-    differs,
-    from_browser,
-    keep_storage,
-    key_of,
-    storage_state,
-    to_browser,
-)
 from scrapy_session_filter.engines.contexts import Contexts
-from scrapy_session_filter.engines.cookies import SessionJars
-from scrapy_session_filter.engines.fitting import ask_browser, first_language
+from scrapy_session_filter.engines.fitting import ask_browser
 from scrapy_session_filter.engines.http import HttpBinding
 from scrapy_session_filter.identities import FakeUserAgentSource, NoIdentity
 from scrapy_session_filter.session import State
 from scrapy_session_filter.tracking import PIN
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from scrapy import Request
     from scrapy.crawler import Crawler
     from scrapy.http import Headers, Response
@@ -49,9 +39,6 @@ if TYPE_CHECKING:
     from scrapy_session_filter.session import Session
     from scrapy_session_filter.settings import SessionFilterSettings
 
-logger = logging.getLogger("scrapy_session_filter")
-
-_ENGINE = "playwright"  # our part of ``session.engine``
 _PAGE, _CONTEXT, _KWARGS = "playwright_page", "playwright_context", "playwright_context_kwargs"
 _GOTO, _INIT = "playwright_page_goto_kwargs", "playwright_page_init_callback"
 _METHODS = "playwright_page_methods"
@@ -87,8 +74,9 @@ class PlaywrightBinding(EngineBinding):
         self._crawler = crawler
         self._settings = settings
         self._http = HttpBinding(crawler, settings.first_timeout)
-        self._jars = SessionJars(crawler)
-        self._contexts = Contexts(self._tell, time.monotonic)
+        self._cookies = BrowserCookies(crawler)
+        self._options = ContextOptions(settings.browser_context, self.count)
+        self._contexts = Contexts(self.count, time.monotonic)
         self._attempts: WeakKeyDictionary[Request, _Attempt] = WeakKeyDictionary()
         self._running: RunningBrowser | None = None
         #: else the project's own function for headers, or Scrapy's headers, are sent as always
@@ -96,7 +84,6 @@ class PlaywrightBinding(EngineBinding):
             "PLAYWRIGHT_PROCESS_REQUEST_HEADERS" not in crawler.settings
             and not isinstance(settings.identities, NoIdentity)
         )
-        self._complained = False
 
     async def open(self) -> None:
         """Find out which browser runs; raises `ConfigurationError` where none starts."""
@@ -142,14 +129,7 @@ class PlaywrightBinding(EngineBinding):
 
     def adopt(self, session: Session) -> None:
         """Make the session's headers agree with the browser, and choose how its contexts are."""
-        chosen = self._settings.browser_context
-        mine = (session.engine or {}).get(_ENGINE)
-        kept: Row = dict(mine) if isinstance(mine, dict) else {}
-        if callable(chosen):
-            if not isinstance(kept.get("context"), dict):
-                kept["context"] = self._ask(chosen, session)
-                self._keep(session, kept)
-            chosen = kept["context"]
+        chosen = self._options.chosen(session)
         if self._running is not None:
             session.headers = self._running.fit(session.headers, chosen.get("locale"))
 
@@ -161,24 +141,6 @@ class PlaywrightBinding(EngineBinding):
     def forget(self, session: Session) -> None:
         """Close the contexts of a session that is gone."""
         self._contexts.dismiss(session, unloaded=True)
-
-    def _ask(self, hook: Callable[[Session], object], session: Session) -> Row:
-        """Return a session's options as the project's hook gives them; nothing where it fails."""
-        try:
-            return check_context(hook(session))
-        except Exception:
-            self._tell("hook_errors")
-            if not self._complained:
-                self._complained = True
-                logger.exception("%s failed (said once)", CONTEXT_SETTING)
-            return {}
-
-    def _keep(self, session: Session, mine: Row) -> None:
-        session.engine = {**(session.engine or {}), _ENGINE: mine}
-
-    def _mine(self, session: Session) -> Row:
-        mine = (session.engine or {}).get(_ENGINE)
-        return mine if isinstance(mine, dict) else {}
 
     # -- requests ----------------------------------------------------------------------------------
 
@@ -211,7 +173,7 @@ class PlaywrightBinding(EngineBinding):
             {name: meta.get(name, _MISSING) for name in _LENT},
             watched,
         )
-        await self._bring_cookies(context, self._rows(session))
+        await self._cookies.bring(context)
         meta[_CONTEXT] = context.name
         # Should the browser crash on the way, scrapy-playwright opens a context like this one.
         meta[_KWARGS] = self._new_context(session, own)[0]
@@ -232,7 +194,7 @@ class PlaywrightBinding(EngineBinding):
             and attempt.context.session is session
             and attempt.context.browser_context is not None
             and request.meta.get(_CONTEXT) == attempt.context.name
-            and request.meta[_KWARGS].get("proxy") == _proxy(session)
+            and request.meta[_KWARGS].get("proxy") == proxy_of(session)
             and "Proxy-Authorization" not in request.headers
             and (
                 page is None or page.is_closed() or page.context is attempt.context.browser_context
@@ -247,6 +209,19 @@ class PlaywrightBinding(EngineBinding):
         Returns the answer as the page shows it in the end. Chromium makes an error of an answer of
         400 and above without a body: it is an answer again.
         """
+        attempt = self._put_back(request)
+        if attempt is None:
+            return None
+        try:
+            await self._cookies.take(attempt.context)
+            if attempt.watched.storage is not None:
+                self._options.keep_storage(session, attempt.watched.storage)
+        finally:
+            self._contexts.release(attempt.context, request, request.meta.get(_PAGE))
+        return attempt.watched.answer(request, result)
+
+    def _put_back(self, request: Request) -> _Attempt | None:
+        """Give the request the headers and meta that it had before `prepare`."""
         attempt = self._attempts.pop(request, None)
         if attempt is None:
             return None
@@ -257,18 +232,11 @@ class PlaywrightBinding(EngineBinding):
                 request.meta.pop(name, None)
             else:
                 request.meta[name] = value
-        try:
-            await self._take_cookies(attempt.context, session)
-            if attempt.watched.storage is not None:
-                mine = self._mine(session)
-                origins = keep_storage(mine.get("origins") or {}, attempt.watched.storage)
-                self._keep(session, {**mine, "origins": origins})
-        finally:
-            self._contexts.release(attempt.context, request, request.meta.get(_PAGE))
-        return attempt.watched.answer(request, result)
+        return attempt
 
     def scrub(self, request: Request) -> None:
         """Remove what only the wire needs."""
+        self._put_back(request)
         self._http.scrub(request)
         request.headers.pop(b"Cookie", None)
 
@@ -302,7 +270,7 @@ class PlaywrightBinding(EngineBinding):
         timeout = request.meta.get("download_timeout")
         settings = self._crawler.settings
         if timeout and "timeout" not in kwargs:
-            usual = settings.get("PLAYWRIGHT_DEFAULT_NAVIGATION_TIMEOUT")
+            usual = settings["PLAYWRIGHT_DEFAULT_NAVIGATION_TIMEOUT"]
             usual = 30_000 if usual is None else float(usual)
             kwargs["timeout"] = min(timeout * 1000, usual) if usual else timeout * 1000
         return kwargs
@@ -315,72 +283,12 @@ class PlaywrightBinding(EngineBinding):
             handler.process_request_headers = own_headers_first
         return handler
 
-    # -- contexts ----------------------------------------------------------------------------------
-
-    def _new_context(
-        self, session: Session, own: dict[str, Any]
-    ) -> tuple[dict[str, Any], dict[Key, Row]]:
+    def _new_context(self, session: Session, own: Row) -> tuple[Row, dict[Key, Row]]:
         """Return the arguments of the session's context, and the cookies in them."""
-        mine = self._mine(session)
-        chosen = self._settings.browser_context
-        kwargs = dict(mine.get("context", {}) if callable(chosen) else chosen) | own
-        named = {name.lower(): value for name, value in session.headers.items()}
-        if "user-agent" in named:
-            kwargs["user_agent"] = named["user-agent"]
-        if languages := named.get("accept-language"):
-            kwargs.setdefault("locale", first_language(languages))
-        if (proxy := _proxy(session)) is not None:
-            kwargs["proxy"] = proxy
-        rows = self._rows(session)
-        kwargs["storage_state"] = storage_state(rows.values(), mine.get("origins"))
-        return kwargs, rows
+        rows = self._cookies.rows(session)
+        return self._options.make(session, own, rows.values()), rows
 
-    def _rows(self, session: Session) -> dict[Key, Row]:
-        return {key_of(row): row for row in self._jars.rows(session)}
-
-    async def _bring_cookies(self, context: Context, rows: dict[Key, Row]) -> None:
-        """Tell the browser what the session's cookies have become since it was last asked."""
-        changed = [row for key, row in rows.items() if differs(row, context.synced.get(key))]
-        dropped = [key for key in context.synced if key not in rows]
-        if not changed and not dropped:
-            return
-        browser = context.browser_context
-        for domain, path, name in dropped:
-            await browser.clear_cookies(domain=domain, path=path, name=name)
-        if changed:
-            await browser.add_cookies([to_browser(row) for row in changed])
-        context.synced = rows
-
-    async def _take_cookies(self, context: Context, session: Session) -> None:
-        """Bring the session's jar to what the browser has."""
-        browser = context.browser_context
-        if browser is None:
-            return
-        try:
-            rows = from_browser(await browser.cookies())
-        except Exception:  # noqa: BLE001 - Playwright's own: the browser is gone
-            return
-        now = self._rows(session)
-        for key, row in rows.items():
-            if differs(row, now.get(key)):
-                self._jars.put(session, row)
-        for key in context.synced:
-            if key not in rows:
-                self._jars.drop(session, *key)
-        context.synced = rows
-
-    def _tell(self, event: str) -> None:
+    def count(self, event: str) -> None:
+        """Count an event in the stats."""
         if self._crawler.stats is not None:
             self._crawler.stats.inc_value(f"session_filter/{event}")
-
-
-def _proxy(session: Session) -> dict[str, str] | None:
-    """Return the session's proxy as Playwright takes it."""
-    endpoint = session.endpoint
-    if endpoint is None:
-        return None
-    proxy = {"server": endpoint.server}
-    credentials = endpoint.credentials(session.id)
-    if credentials is not None:
-        proxy["username"], proxy["password"] = credentials
-    return proxy

@@ -9,6 +9,7 @@ from scrapy.utils.misc import load_object
 from scrapy.utils.python import global_object_name
 
 from scrapy_session_filter.engines.base import EngineBinding
+from scrapy_session_filter.engines.http import HttpBinding
 from scrapy_session_filter.exceptions import ConfigurationError
 from scrapy_session_filter.loading import load
 
@@ -50,15 +51,26 @@ class Engines(EngineBinding):
             self._of_scheme[scheme] = [made[cls] for cls in fitting]
         self._by_name = {_name(binding): binding for binding in made.values()}
         self.all = tuple(made.values())
+        #: where there is no choice, none is made for each request
+        self._only = self.all[0] if self._leaves_no_choice() else None
         self._adopting = [b for b in self.all if type(b).adopt is not EngineBinding.adopt]
         self._adopted: set[str] = set()
 
     def of(self, request: Request) -> EngineBinding | None:
         """Return the binding that serves a request; None: nobody knows its download handler."""
+        if self._only is not None:
+            return self._only
         for binding in self._of_scheme.get(urlparse_cached(request).scheme, ()):
             if binding.serves(request):
                 return binding
         return None
+
+    def _leaves_no_choice(self) -> bool:
+        return (
+            len(self.all) == 1
+            and all(self._of_scheme.get(scheme) for scheme in _SCHEMES)
+            and type(self.all[0]).serves is EngineBinding.serves
+        )
 
     @classmethod
     def from_crawler(cls, crawler: Crawler, settings: SessionFilterSettings) -> Self:
@@ -79,7 +91,9 @@ class Engines(EngineBinding):
         """Return why a request must not go out with a session, or cannot."""
         binding = self.of(request)
         scheme = urlparse_cached(request).scheme
-        if request.meta.get(_OF_A_BROWSER) and not (binding and _OF_A_BROWSER in _name(binding)):
+        if request.meta.get(_OF_A_BROWSER) and (
+            binding is None or isinstance(binding, HttpBinding)
+        ):
             return (
                 "scrapy-playwright ignores the session's proxy, or does not get the request at all:"
                 f" put its handler into DOWNLOAD_HANDLERS[{scheme!r}], and leave its binding in"

@@ -45,7 +45,7 @@ class Claim:
 
     token: int
     exits: set[str]
-    rows: list[Row]
+    rows: list[Row] = field(repr=False)  # they hold cookies
     short: int = 0
 
 
@@ -60,7 +60,7 @@ class Batch:
     """
 
     id: str
-    sessions: list[Row] = field(default_factory=list)
+    sessions: list[Row] = field(default_factory=list, repr=False)
     removed: list[tuple[str, str]] = field(default_factory=list)
     sites: dict[str, dict[str, Any]] = field(default_factory=dict)
     endpoints: dict[str, dict[str, Any]] = field(default_factory=dict)

@@ -160,7 +160,7 @@ class Part:
     """
 
     id: str
-    values: list[str | bytes | int] = field(default_factory=list)
+    values: list[str | bytes | int] = field(default_factory=list, repr=False)
     new_exits: list[tuple[str, str]] = field(default_factory=list)
     removed: list[tuple[str, str]] = field(default_factory=list)
     changes: int = 0

@@ -41,7 +41,7 @@ Value = int | str | bytes | None
 class Found:
     """Intact rows: sessions by (site, id) as (exit, data), states by (kind, key), removed ids."""
 
-    sessions: dict[tuple[str, str], tuple[str, bytes]] = field(default_factory=dict)
+    sessions: dict[tuple[str, str], tuple[str, bytes]] = field(default_factory=dict, repr=False)
     states: dict[tuple[str, str], bytes] = field(default_factory=dict)
     removed: set[tuple[str, str]] = field(default_factory=set)
 

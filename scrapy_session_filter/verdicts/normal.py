@@ -2,8 +2,8 @@
 
 A site that no longer serves a visitor often says so with status 200 and one page for all. That
 shows without any marker: a session gets the same small page for `STREAK` different URLs in a row
-while other sessions get different ones. The same page through every session is the site's own; so
-is one that sessions get among others (an empty search result).
+while other sessions get different ones for URLs of that kind. The same page through every session
+is the site's own; so is one that sessions get among others (an empty search result).
 
 Two answers to one session are compared by length and title first: that tells most pages apart, and
 only those that look alike are read. Everything is bounded: a few numbers for each session and page,
@@ -19,25 +19,27 @@ from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
 
 from scrapy_session_filter.verdict import Kind, Strength, Verdict
+from scrapy_session_filter.verdicts.answer import Answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-
-    from scrapy_session_filter.verdicts.answer import Answer
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
 
 STREAK = 3  #: different URLs in a row with the same page
 SMALL = 16 * 1024  #: bytes; a longer page is content
+_KEPT = 4 * 1024  # bytes of a session's last page; of a longer one it is not known what it said
 _ALIKE = 64  # bytes that two lengths of one page may differ by: an id, a time, an address
 _CHANGING = 4  # words with digits: more are not an id and a time, but a price list
 _WITNESSES = 2  # sessions that it takes to know something
 _ASKED = 16  # other sessions, the latest that got different pages, that are asked what they got
 _PATIENCE = 4  # times the same page, after which a session is no witness that there are others
 _SITES, _SESSIONS, _PAGES = 1000, 500, 200  # remembered: sites; sessions and pages of each
+_MEANWHILE = 50  # answers of a site
 _FORMS, _GETTERS = 8, 16  # pages of one title; sessions that got one
 _DIGITS = frozenset("0123456789")
+_NUMBER = re.compile(r"(?<![a-z0-9])[0-9]+(?![a-z0-9])")  # not a part of a request's id
 _BUCKETS = 32  # sizes are counted by powers of two
 
 
@@ -47,14 +49,41 @@ class _Visitor:
 
     title: str = ""
     size: int = -1  # none yet
+    url: str = ""
     urls: set[int] = field(default_factory=set)
     times: int = 0
-    body: int | None = None  # its hash, and
-    page: int | None = None  # what it says, known once a second one looked alike
+    since: int = 0  # how many answers the site had given when it first got it, and
+    before: int = 0  # when it first got the page before
+    page: int | None = None  # what it says, known once a second one looked alike;
+    body: int | None = None  # its hash, once that is known, and
+    kept: tuple[bytes, str] | None = None  # a small one with its type, until then
 
     def may_have_got(self, title: str, size: int) -> bool:
         """Whether a page of this title and length may be the last one again."""
         return title == self.title and -_ALIKE <= size - self.size <= _ALIKE
+
+    def begin(self, title: str, now: int) -> None:
+        """Begin with another page."""
+        self.title, self.times, self.urls = title, 1, set()
+        self.before, self.since = self.since, now
+
+    def note(self, answer: Answer, page: int | None) -> None:
+        """Note what is compared with the next answer."""
+        body = answer.body or b""
+        self.url, self.size, self.page = answer.requested_url, len(body), page
+        self.body = None if page is None else hash(body)
+        self.kept = None
+        if page is None and len(body) <= _KEPT:
+            self.kept = body, answer.header("content-type")
+        if len(self.urls) < STREAK:
+            self.urls.add(hash(self.url))
+
+    def read(self) -> None:
+        """Find out what the last page said, if that can still be told."""
+        if self.kept is not None:
+            body, kind = self.kept
+            self.page = fingerprint(Answer(200, {"content-type": [kind]}, body, self.url))
+            self.body = hash(body)
 
 
 @dataclass(slots=True)
@@ -67,6 +96,7 @@ class _Suspect:
 
 @dataclass(slots=True)
 class _Site:
+    answers: int = 0
     visitors: OrderedDict[str, _Visitor] = field(default_factory=OrderedDict)
     #: sessions that get different pages, the latest last
     various: OrderedDict[str, None] = field(default_factory=OrderedDict)
@@ -115,16 +145,9 @@ class Normal:
 def _note(known: _Site, session: str, answer: Answer) -> _Suspect | None:
     """Note what the session got; return the page if it is a suspect."""
     title, size = answer.title, len(answer.body or b"")
+    known.answers += 1
     last = _recent(known.visitors, session, _Visitor, _SESSIONS)
-    page, suspects = None, known.suspects.get(title)
-    if size <= SMALL:
-        getters = _recent(known.getters, (title, size // _ALIKE), _several, _PAGES)
-        if session not in getters:
-            getters.append(session)
-        if last.may_have_got(title, size):
-            page = last.page if hash(answer.body) == last.body else fingerprint(answer)
-        elif suspects and any(abs(size - its.size) <= _ALIKE for its in suspects.values()):
-            page = fingerprint(answer)
+    page = _page(known, last, answer) if size <= SMALL else None
     if last.may_have_got(title, size) and last.page in (None, page):
         last.times += 1
         if last.times >= _PATIENCE:
@@ -132,18 +155,31 @@ def _note(known: _Site, session: str, answer: Answer) -> _Suspect | None:
     else:
         if last.times:
             _recent(known.various, session, _nothing, _SESSIONS)
-        last.title, last.times, last.urls = title, 1, set()
-    last.size, last.page = size, page
-    last.body = None if page is None else hash(answer.body)
-    if len(last.urls) < STREAK:
-        last.urls.add(hash(answer.requested_url))
+        last.begin(title, known.answers)
+    last.note(answer, page)
+    if size <= SMALL:
+        getters = _recent(known.getters, (title, size // _ALIKE), _several, _PAGES)
+        if session not in getters:
+            getters.append(session)
     if page is None:
         return None
     if len(last.urls) >= STREAK:
         suspects = _recent(known.suspects, title, dict, _PAGES)
         if page in suspects or len(suspects) < _FORMS:
             suspects.setdefault(page, _Suspect(size)).sessions.add(session)
-    return (suspects or {}).get(page)
+    return known.suspects.get(title, {}).get(page)
+
+
+def _page(known: _Site, last: _Visitor, answer: Answer) -> int | None:
+    """Return a small page's fingerprint, if it may be the last one again or a suspect; else None."""
+    title, size = answer.title, len(answer.body or b"")
+    if last.may_have_got(title, size):
+        last.read()
+        return last.page if hash(answer.body) == last.body else fingerprint(answer)
+    suspects = known.suspects.get(title)
+    if suspects and any(abs(size - its.size) <= _ALIKE for its in suspects.values()):
+        return fingerprint(answer)
+    return None
 
 
 def _is_soft_block(known: _Site, session: str, page: _Suspect | None) -> bool:
@@ -160,17 +196,34 @@ def _is_soft_block(known: _Site, session: str, page: _Suspect | None) -> bool:
     }
     if len((got & known.various.keys()) - {session}) >= _WITNESSES:
         return False
-    # A site may well have one page for each visitor (an echo, a greeting): who gets something else
-    # for everything as well is no witness that there are pages to be had.
+    start = mine.since if session in page.sessions else known.answers - _MEANWHILE
     witnesses = 0
     for other in islice(reversed(known.various), _ASKED):
         its = known.visitors.get(other)
-        witnesses += (
-            other != session and its is not None and not its.may_have_got(mine.title, mine.size)
-        )
+        witnesses += its is not None and other != session and _is_witness(its, mine, start)
         if witnesses == _WITNESSES:
             return True
     return False
+
+
+def _is_witness(its: _Visitor, mine: _Visitor, start: int) -> bool:
+    """Whether a session got two different pages, others than mine, for URLs like mine meanwhile.
+
+    A site may well have one page for each visitor (an echo, a greeting), or for all URLs of one kind
+    (a form to log in): who gets no different ones is no witness that there are pages to be had.
+    """
+    return (
+        its.before >= start
+        and not its.may_have_got(mine.title, mine.size)
+        and _kind(its.url) == _kind(mine.url)
+    )
+
+
+def _kind(url: str) -> tuple[int, str]:
+    """Return what URLs of one kind of page have in common: their depth and the first part."""
+    path, query, _ = url.partition("?")
+    parts = path.split("/", 8)
+    return len(parts), parts[3] if len(parts) > (3 if query else 4) else ""
 
 
 def fingerprint(answer: Answer) -> int:
@@ -192,7 +245,7 @@ def fingerprint(answer: Answer) -> int:
 
 
 def _numbers(texts: Iterable[str]) -> set[str]:
-    return {number for text in texts for number in re.findall(r"[0-9]+", text)}
+    return {number for text in texts for number in _NUMBER.findall(text)}
 
 
 def _nothing() -> None:

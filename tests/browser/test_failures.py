@@ -77,5 +77,48 @@ def test_troubles_of_the_site(make_world: Callable[..., World], crawl: Crawler) 
     assert {"connection-lost", "timeout", "status-403", "status-503"} <= reasons(result.stats)
     verdicts = {n.rpartition("/")[2]: v for n, v in result.stats.items() if "/verdicts/" in n}
     assert verdicts == {"OK": 5, "SITE_ERROR": 3, "BLOCKED": 1}
-    assert result.stats["session_filter/sessions/retired"] == 1
     assert result.stats["retry/count"] == 3
+
+
+SPIDER = """
+    import scrapy
+    from scrapy_playwright.page import PageMethod
+
+    class Waiting(scrapy.Spider):
+        name = "waiting"
+
+        async def start(self):
+            for path in ("/app/1", "/app/2", "/page/3"):
+                meta = {{
+                    "playwright": True,
+                    "playwright_page_methods": [
+                        PageMethod("wait_for_selector", ".product", timeout=4000)
+                    ],
+                    "max_retry_times": 1,
+                }}
+                yield scrapy.Request(f"{root}{{path}}", errback=self.failed, meta=meta)
+
+        def parse(self, response):
+            yield {{"url": response.url, "name": response.css("h2::text").get()}}
+
+        def failed(self, failure):
+            yield {{"url": failure.request.url, "error": type(failure.value).__name__}}
+"""
+
+
+def test_waiting_for_what_a_block_page_does_not_have(
+    make_world: Callable[..., World], crawl: Crawler
+) -> None:
+    """A page method that fails on a captcha page is a block; on a page it is the page's matter."""
+    world = make_world(16, proxy={"in_turn": True})
+    world.site.on("/app/1", "captcha", times=1)
+    settings = browsing(world, POLICY="random", MAX_SESSIONS=3)
+    result = crawl(SPIDER.format(root=world.url("")), settings, timeout=PATIENCE)
+    assert_tidy(world, result)
+    assert {item["url"]: item.get("name") or item.get("error") for item in result.items} == {
+        world.url("/app/1"): "Chair 1",
+        world.url("/app/2"): "Chair 2",
+        world.url("/page/3"): "TimeoutError",
+    }
+    verdicts = {n.rpartition("/")[2]: v for n, v in result.stats.items() if "/verdicts/" in n}
+    assert verdicts == {"OK": 2, "BLOCKED": 1, "SITE_ERROR": 2}

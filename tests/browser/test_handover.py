@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from tests.browser.scenery import PATIENCE, assert_tidy, browsing
 from tests.crawls.scenery import cookie
+from tests.test_readme import EXAMPLES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -91,3 +92,15 @@ def test_log_in_by_browser_go_on_by_http_and_back(
     last = next(visit for visit in visits if visit.path == "/app/9")
     assert "basket=49" in last.headers["cookie"]
     assert "seen=7" in last.headers["cookie"]
+
+
+def test_the_example_of_the_readme(make_world: Callable[..., World], crawl: Crawler) -> None:
+    """The spider of the README goes on as the same visitor."""
+    world = make_world(8)
+    result = crawl(EXAMPLES["browser"], browsing(world), timeout=PATIENCE)
+    assert_tidy(world, result)
+    names = [(item["by"], item["name"]) for item in result.items]
+    assert names == [("browser", "Chair 1"), ("http", "Chair 2")]
+    assert len({visit.exit for visit in world.site.visits}) == 1
+    product = next(visit for visit in world.site.visits if visit.path == "/product/2")
+    assert "seen=1" in product.headers["cookie"]

@@ -36,7 +36,8 @@ class FleetSpider(scrapy.Spider):
         self.number += 1
         if self.number <= {pages}:
             url = f"{url}{{self.number}}"
-            return scrapy.Request(url, headers={{"X-Crawl": {name!r}}}, errback=self.errback)
+            headers = {{"X-Crawl": {name!r}}}
+            return scrapy.Request(url, headers=headers, meta={meta!r}, errback=self.errback)
 
     def parse(self, response):
         session = response.meta["session_filter_session"]
@@ -76,13 +77,17 @@ class Fleet:
         for crawler in self._crawlers:
             crawler.close()
 
-    def start(self, name: str, pages: int, **settings: Any) -> RunningCrawl:
-        """Start a crawl of so many pages."""
+    def start(
+        self, name: str, pages: int, *, pin: str | None = None, **settings: Any
+    ) -> RunningCrawl:
+        """Start a crawl of so many pages; ``pin``: all with this session."""
         folder = self._folder / name
         folder.mkdir()
         crawler = Crawler(folder, {"ADDONS": {"scrapy_session_filter.Addon": 500}})
         self._crawlers.append(crawler)
-        spider = SPIDER.format(name=name, url=self.world.url(f"/page/{name}-"), pages=pages)
+        meta = {} if pin is None else {"session_filter_session": pin}
+        url = self.world.url(f"/page/{name}-")
+        spider = SPIDER.format(name=name, url=url, pages=pages, meta=meta)
         return crawler.start(spider, {**self._settings, **settings})
 
     def visits(self, name: str) -> list[Visit]:
@@ -93,7 +98,7 @@ class Fleet:
         """The exits that a crawl used after a time (`time.monotonic`)."""
         return {visit.exit for visit in self.visits(name) if visit.time >= since}
 
-    def wait_for(self, condition: Callable[[], bool], seconds: float = 30.0) -> float:
+    def wait_for(self, condition: Callable[[], bool], seconds: float = 60.0) -> float:
         """Wait until something is so; returns when it was."""
         deadline = time.monotonic() + seconds
         while not condition():

@@ -179,6 +179,7 @@ def test_cookies_of_a_request_are_sent_once(world: World, crawl: Crawler) -> Non
     assert "Chrome/" in visit.headers["user-agent"]
 
 
+@pytest.mark.direct
 def test_direct_sessions_ignore_proxies_of_the_environment(world: World, crawl: Crawler) -> None:
     """A session without a proxy goes directly, whatever the environment says."""
     env = {"http_proxy": "http://127.0.0.1:9", "ALL_PROXY": "http://127.0.0.1:9"}

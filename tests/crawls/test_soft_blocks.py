@@ -78,9 +78,9 @@ def test_pages_that_are_no_blocks(
     """Every second link dead, a login page with a captcha widget 1,000 times: no session lost."""
     world = make_world(10)
     world.site.on("/page/*", lambda visit: "404" if int(visit.path[-1]) % 2 else None)
-    pages = urls(world, 200) + urls(world, 1000, "/login?n={}")
+    pages = urls(world, 60) + urls(world, 1000, "/login?n={}")
     settings = through(world, POLICY=policy, HTTPERROR_ALLOW_ALL=True, LOG_LEVEL="INFO")
-    result = crawl(pages, settings)
+    result = crawl(pages, settings, timeout=240)
     assert_clean(world, result)
     assert len(result.pages) == len(world.site.visits) == len(pages)
     assert stat(result, "verdicts/OK") == len(pages)

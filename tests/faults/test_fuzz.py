@@ -7,8 +7,9 @@ import math
 import time
 from contextlib import suppress
 from email.utils import formatdate
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scrapy.http import Request, Response
@@ -25,10 +26,15 @@ from scrapy_session_filter.session import Session, State
 from scrapy_session_filter.verdict import Kind
 from scrapy_session_filter.verdicts import Judge
 from scrapy_session_filter.verdicts.retry_after import LIMIT, parse_retry_after
+from tests.inputs import test_endpoint, test_settings
 from tests.pool.conftest import Bench
 from tests.stores.places import SITE, row
 from tests.verdicts.pages import answer
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+JUDGE = Judge()
 NOW, WALL = 1000.0, 1.7e9
 ENDPOINT = parse_proxy("http://10.0.0.1:8000", setting="TEST")
 STATE = ["learnt", "health", "new", "policy", f"{snapshot.REST}{ENDPOINT.key}"]
@@ -50,6 +56,7 @@ rows = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(rows | st.dictionaries(texts, values, max_size=4))
 def test_any_row_is_a_session_or_refused(saved: dict[str, Any]) -> None:
     """A saved row gives a session within bounds, or `InvalidRow`; never another error."""
@@ -99,6 +106,7 @@ cookie_rows = st.fixed_dictionaries(
 )  # fmt: skip
 
 
+@settings(deadline=None)
 @given(cookie_rows | values)
 def test_any_saved_cookie_is_kept_or_left_out(saved: Any) -> None:
     """A saved cookie goes into the jar, or not; what goes in can be sent."""
@@ -111,6 +119,7 @@ def test_any_saved_cookie_is_kept_or_left_out(saved: Any) -> None:
         assert not {*b"\r\n\x00"} & {*sent}
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(max_size=60) | st.binary(max_size=60).map(lambda b: b.decode("latin-1"))))
 def test_any_cookie_of_a_site_comes_back_or_not(lines: list[str]) -> None:
     """What a jar took from a site is saved, and the next run's jar takes it, or leaves it out."""
@@ -129,10 +138,30 @@ waits = (
 )  # fmt: skip
 
 
+@settings(deadline=None)
 @given(waits, st.sampled_from([429, 503, 403, 200]))
 def test_any_retry_after_is_bounded(value: str, status: int) -> None:
     """Whatever a site asks for, it gets nothing, or between no time and an hour."""
     seconds = parse_retry_after(value, time.time())
     assert seconds is None or 0.0 <= seconds <= LIMIT
-    verdict = Judge().answer(answer(b"", status, retry_after=value))
+    verdict = JUDGE.answer(answer(b"", status, retry_after=value))
     assert verdict.kind is Kind.OK or verdict.retry_after is None or verdict.retry_after <= LIMIT
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize(
+    "test",
+    [
+        test_any_row_is_a_session_or_refused,
+        test_any_saved_pool_can_be_used,
+        test_any_saved_cookie_is_kept_or_left_out,
+        test_any_cookie_of_a_site_comes_back_or_not,
+        test_any_retry_after_is_bounded,
+        test_endpoint.test_any_text_gives_a_proxy_or_an_error_of_ours_without_the_password,
+        test_endpoint.test_any_unicode_is_masked_and_parsed_without_other_errors,
+        test_settings.test_any_value_is_read_or_refused_in_our_words,
+    ],
+)
+def test_many_examples(test: Callable[[], None]) -> None:
+    """The same with 10,000 examples each, and those of proxy URLs and settings."""
+    settings(max_examples=10_000, deadline=None)(test)()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
+from copy import copy
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -106,7 +107,12 @@ def test_a_jar_is_bounded() -> None:
     crawler = get_crawler()
     jars = cookies.SessionJars(crawler)
     session = Session.from_row(row(1, cookies=None), None, now=1000.0, wall_offset=WALL)
-    many = jar_with(*(f"c{n}=x; Path=/" for n in range(50_000)))
+    many = jar_with("c=x; Path=/")
+    (one,) = many
+    for n in range(50_000):
+        another = copy(one)
+        another.name = f"c{n}"
+        many.set_cookie(another)
     for host in range(20):
         more = jar_with(*(f"c{n}=x; Path=/" for n in range(60)), url=f"http://h{host}.example/")
         for cookie in more:

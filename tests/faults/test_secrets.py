@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import re
 import socket
 import stat as modes
@@ -13,8 +14,14 @@ from urllib.parse import quote
 
 import pytest
 
+from scrapy_session_filter.holdings import Share
+from scrapy_session_filter.session import Lease, Session
+from scrapy_session_filter.stores.base import Batch, Claim
+from scrapy_session_filter.stores.redis_batch import Part
+from scrapy_session_filter.stores.salvage import Found
 from tests.crawls.scenery import cookie, stat, through, urls
 from tests.faults.test_ends import until
+from tests.stores.places import row
 from tests.world.crawls import environment
 
 if TYPE_CHECKING:
@@ -113,6 +120,23 @@ def test_no_secret_is_found_again(
     assert len(list(crawl.folder.glob(".scrapy/cache/**/request_headers"))) > 10
     assert not world.site.direct_visits
     assert not [v for v in world.site.visits if "proxy-authorization" in v.headers]
+
+
+def test_no_repr_shows_cookies() -> None:
+    """Whatever holds a session's cookies for a while does not show them in a console."""
+    saved = row(1, cookies=[{"name": "sid", "value": "c4n4ry"}], engine={"state": "c4n4ry"})
+    session = Session.from_row(saved, None, now=0.0, wall_offset=0.0)
+    data = json.dumps(saved).encode()
+    for thing in (
+        session,
+        Lease("a", session, 0.0, 0, "test"),
+        Batch("a", sessions=[saved]),
+        Claim(1, {"a"}, [saved]),
+        Share(rows=[saved]),
+        Found(sessions={("a", "b"): ("c", data)}),
+        Part("a", values=[data]),
+    ):
+        assert "c4n4ry" not in repr(thing), thing
 
 
 def everything(world: World, kind: str) -> dict[str, object]:

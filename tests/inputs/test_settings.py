@@ -32,6 +32,7 @@ from scrapy_session_filter.exceptions import ConfigurationError
 from scrapy_session_filter.identities import NoIdentity
 from scrapy_session_filter.loading import accepts
 from scrapy_session_filter.policies import POLICIES, Decision, Policy
+from scrapy_session_filter.policies.adaptive import AdaptivePolicy
 from scrapy_session_filter.policies.classic import ClassicPolicy
 from scrapy_session_filter.proxies import FileSource, ListSource
 from scrapy_session_filter.settings import DEFAULT_POLICY, FIELDS, SessionFilterSettings
@@ -73,8 +74,8 @@ def refusal(settings: BaseSettings) -> ConfigurationError:
 def test_defaults_are_those_of_the_manual() -> None:
     """With nothing but a proxy set, everything has its documented value."""
     settings = SessionFilterSettings.from_settings(Settings({"SESSION_FILTER_PROXY": GATEWAY}))
-    assert settings.policy is ClassicPolicy
-    assert settings.max_sessions == 100
+    assert settings.policy is AdaptivePolicy
+    assert settings.max_sessions == 0
     assert settings.scheduler_priority_queue is DownloaderAwarePriorityQueue
     assert settings.identities.draw(Random())["User-Agent"].startswith("Mozilla/")
     plain = {

@@ -12,6 +12,7 @@ from scrapy_session_filter.policies.simple import (
     UntilBlockedPolicy,
 )
 from scrapy_session_filter.session import Lease, State
+from scrapy_session_filter.snapshot import restore
 from scrapy_session_filter.verdict import OK, Verdict
 from tests.pool.conftest import (
     BLOCKED,
@@ -122,6 +123,18 @@ def test_a_throttled_session_rests_as_long_as_the_site_says() -> None:
     bench.now += 1.1
     assert bench.lease().session is session
     assert bench.urgent == 1
+
+
+@pytest.mark.parametrize("gone", [10.0, 100.0])
+def test_a_rest_ends_while_nobody_crawls_too(gone: float) -> None:
+    """A session that is loaded after its rest was over is ready at once; before, when it is over."""
+    bench = Bench(RandomPolicy, proxies(1))
+    row = bench.fetch(THROTTLED).session.to_row(0.0)
+    later = Bench(RandomPolicy, proxies(1))
+    later.now = bench.now + gone
+    restore(later.pool, [row], None, now=later.now, wall_offset=0.0)
+    later.now = max(later.now, bench.now + 41.0)
+    assert later.lease().session.id == row["id"]
 
 
 @pytest.mark.parametrize("verdict", [SITE_ERROR, LOCAL])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scrapy_session_filter.verdict import Kind, Strength, Verdict
@@ -38,12 +38,20 @@ def see(normal: Normal, session: str, number: int, body: bytes, verdict: Verdict
     return normal.reconsider("shop.example", session, page, verdict)
 
 
+def others(normal: Normal, number: int) -> None:
+    """Let two good sessions get a page each."""
+    for session in ("good0", "good1"):
+        said = see(normal, session, number, item(2 * number + (session == "good1")))
+        assert said.kind is Kind.OK
+
+
 def test_found_within_three_pages() -> None:
     """One session gets the same page for all while others do not: the third shows it."""
     normal = Normal()
-    for number in range(6):
-        see(normal, f"good{number % 2}", number, item(number))
-    said = [see(normal, "bad", 200 + n, instead(n)) for n in range(5)]
+    said = []
+    for n in range(5):
+        said.append(see(normal, "bad", 200 + n, instead(n)))
+        others(normal, n)
     assert [verdict.kind for verdict in said[:2]] == [Kind.OK, Kind.OK]
     assert {verdict.kind for verdict in said[2:]} == {Kind.BLOCKED}
     assert said[2].reason == "same-page"
@@ -56,7 +64,10 @@ def test_a_session_that_was_good() -> None:
     normal = Normal()
     for number in range(9):
         see(normal, f"s{number % 3}", number, item(number))
-    said = [see(normal, "s0", 100 + n, instead(n)).kind for n in range(3)]
+    said = []
+    for n in range(3):
+        said.append(see(normal, "s0", 100 + n, instead(n)).kind)
+        others(normal, 100 + n)
     assert said == [Kind.OK, Kind.OK, Kind.BLOCKED]
     assert see(normal, "s1", 50, item(50)).kind is Kind.OK
 
@@ -64,20 +75,32 @@ def test_a_session_that_was_good() -> None:
 def test_nothing_instead() -> None:
     """An empty answer for every URL is found like any other page."""
     normal = Normal()
-    for number in range(6):
-        see(normal, f"good{number % 2}", number, item(number))
-    assert [see(normal, "bad", n, b"").kind for n in range(3)][-1] is Kind.BLOCKED
+    said = []
+    for n in range(3):
+        said.append(see(normal, "bad", n, b"").kind)
+        others(normal, n)
+    assert said[-1] is Kind.BLOCKED
 
 
 def test_known_after_two_sessions() -> None:
     """What two sessions got for everything is known at first sight by the third."""
     normal = Normal()
-    for number in range(6):
-        see(normal, f"good{number % 2}", number, item(number))
-    for session in ("bad1", "bad2"):
-        for n in range(3):
-            see(normal, session, 100 + n, instead(n))
+    for n in range(3):
+        see(normal, "bad1", 100 + n, instead(n))
+        see(normal, "bad2", 100 + n, instead(n))
+        others(normal, n)
     assert see(normal, "bad3", 200, instead(9)).kind is Kind.BLOCKED
+
+
+def test_pages_of_another_kind() -> None:
+    """What others get for URLs of another kind, or got before, says nothing of these."""
+    normal = Normal()
+    for n in range(9):
+        login = Answer(200, {}, instead(n), f"https://shop.example/login?next={n}")
+        assert normal.reconsider("shop.example", "a", login, OK) is OK
+        others(normal, n)
+    for n in range(9):
+        assert see(normal, "b", n, instead(n)).kind is Kind.OK  # the others have stopped
 
 
 def test_same_page_for_everyone() -> None:
@@ -157,14 +180,12 @@ def test_through_the_judge() -> None:
 
     for learning, last in ((True, Kind.BLOCKED), (False, Kind.OK)):
         judge = Judge(learn_normal=learning)
-        for number in range(6):
-            seen_by = ("shop.example", f"good{number % 2}")
-            judge.response(Response(number, item(number)), seen_by=seen_by)
-        kinds = [
-            judge.response(Response(n, instead(n)), seen_by=("shop.example", "bad")).kind
-            for n in range(10, 13)
-        ]
-        assert kinds[-1] is last
+        for n in range(3):
+            kind = judge.response(Response(n, instead(n)), seen_by=("shop.example", "bad")).kind
+            for session in ("good0", "good1"):
+                page = item(2 * n + (session == "good1"))
+                judge.response(Response(n, page), seen_by=("shop.example", session))
+        assert kind is last
         assert judge.response(Response(20, instead(20))).kind is Kind.OK
 
 
@@ -176,6 +197,7 @@ def test_fingerprint() -> None:
     assert len(set(data)) == 2
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 5000), st.integers(0, 3000), st.binary(max_size=30))))
 def test_bounded(answers: list[tuple[int, int, bytes]]) -> None:
     """Whatever comes, memory stays within its limits."""

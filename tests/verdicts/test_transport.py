@@ -68,6 +68,8 @@ CurlError = named("RequestException", OSError)
         (named("ProxyError")("503 Service Unavailable"), "proxy-refused"),
         (PlaywrightError("Page.goto: net::ERR_PROXY_CONNECTION_FAILED at https://x/"), "proxy-refused"),
         (PlaywrightError("Page.goto: net::ERR_TUNNEL_CONNECTION_FAILED at https://x/"), "proxy-tunnel"),
+        (PlaywrightError("Page.goto: NS_ERROR_PROXY_AUTHENTICATION_FAILED"), "proxy-auth"),
+        (PlaywrightError("Page.goto: Timeout 30000ms exceeded: net::ERR_TIMED_OUT"), "proxy-timeout"),
         (PlaywrightError("Page.goto: net::ERR_INVALID_AUTH_CREDENTIALS at https://x/"), "proxy-auth"),
         (named("TimeoutError", PlaywrightError)("Page.goto: Timeout 30000ms exceeded."), "proxy-timeout"),
         (CurlError("Failed to perform, curl: (5) Could not resolve proxy: gw"), "proxy-refused"),
@@ -162,6 +164,8 @@ def test_connection_lost(error: BaseException) -> None:
         (twisted_error.NoRouteError(), "local-no-route"),
         (OSError(errno.EHOSTUNREACH, "No route to host"), "local-no-route"),
         (PlaywrightError("net::ERR_INTERNET_DISCONNECTED"), "local-no-route"),
+        (PlaywrightError("Page.goto: Page crashed"), "local-browser"),
+        (PlaywrightError("Connection closed while reading from the driver"), "local-browser"),
         (CurlError("curl: (7) Network is unreachable"), "local-no-route"),
         (OSError(-3, "Temporary failure in name resolution"), "local-resolver"),
         (OSError(errno.ENOMEM, "Cannot allocate memory"), "local-memory"),
@@ -181,6 +185,15 @@ def test_local(error: BaseException, reason: str) -> None:
 def test_blames_no_proxy(error: BaseException) -> None:
     """What we cancelled ourselves is nobody's fault."""
     assert JUDGE.exception(error).kind is Kind.SITE_ERROR
+
+
+def test_a_page_that_takes_long_is_not_the_proxys_fault() -> None:
+    """Once the site has answered, what fails in a browser is the site's."""
+    error = PlaywrightError("Page.goto: Timeout 30000ms exceeded: net::ERR_TIMED_OUT")
+    assert JUDGE.exception(error).kind is Kind.PROXY_ERROR
+    error.answered = True
+    verdict = JUDGE.exception(error)
+    assert (verdict.kind, verdict.reason) == (Kind.SITE_ERROR, "timeout")
 
 
 def test_unknown() -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def run_demo(tmp_path: Path, *command: str, **env: str) -> list[str]:
+def run_demo(tmp_path: Path, *command: str, timeout: float = 120, **env: str) -> list[str]:
     """Run a demo in a copy of the project; returns the lines it printed."""
     project = tmp_path / "example_project"
     shutil.copytree(
@@ -29,7 +29,7 @@ def run_demo(tmp_path: Path, *command: str, **env: str) -> list[str]:
         env={**os.environ, "PYTHONPATH": str(ROOT), **env},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=timeout,
         check=False,
     )
     assert result.returncode == 0, result.stdout + result.stderr

@@ -65,3 +65,31 @@ def test_tinyproxy_in_a_list(
     assert result.stats["session_filter/verdicts/PROXY_ERROR"] > 0
     for secret in ("secret", "wrong"):
         assert secret not in result.log
+
+
+@pytest.mark.parametrize("https", [False, True])
+def test_impersonated_browsers_through_squid(
+    world: World, squid: RealProxy, crawl: Crawler, https: bool
+) -> None:
+    """Sessions of curl log in at squid each as themselves, in tunnels and without."""
+    pytest.importorskip("scrapy_impersonate")
+    meta = {"impersonate_args": {"verify": False}}
+    urls = [world.direct_url(f"/page/{n}", https=https) for n in range(24)]
+    handler = "scrapy_impersonate.ImpersonateDownloadHandler"
+    settings = {
+        "SESSION_FILTER_PROXY": squid.url,
+        "SESSION_FILTER_POLICY": "round-robin",
+        "SESSION_FILTER_MAX_SESSIONS": 4,
+        "SESSION_FILTER_IMPERSONATE": ["chrome", "firefox"],
+        "DOWNLOAD_HANDLERS": {"http": handler, "https": handler},
+    }
+    result = crawl([{"url": url, "meta": meta} for url in urls], settings)
+    assert set(result.pages) == set(urls)
+    assert not world.site.direct_visits
+    seen = defaultdict(set)
+    for visit in world.site.visits:
+        seen[visit.headers.get("cookie", "")].add((visit.exit, visit.headers["user-agent"]))
+        assert "proxy-authorization" not in visit.headers
+    seen.pop("", None)
+    assert seen
+    assert all(len(visitors) == 1 for visitors in seen.values())

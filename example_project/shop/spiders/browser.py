@@ -53,7 +53,9 @@ class BrowserSpider(scrapy.Spider):
                 f"http://shop.example/app/{number}",
                 meta={
                     "playwright": True,
-                    "playwright_page_methods": [page_method("wait_for_selector", ".product")],
+                    "playwright_page_methods": [
+                        page_method("wait_for_selector", ".product", timeout=5000)
+                    ],
                 },
                 cb_kwargs={"number": number},
             )

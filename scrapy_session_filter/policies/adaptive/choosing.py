@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from scrapy_session_filter.policies.adaptive.knowledge import Knowledge
     from scrapy_session_filter.policies.base import Ask, PolicyContext
 
+SLOW = 1.0
+"""Seconds that a request is taken to last at least, when a wait is weighed against requests: where
+pages come in milliseconds, a second's wait is not worth a dozen requests that will be blocked."""
 LONGEST_WAIT, SHORTEST_WAIT = 1.0, 0.05
 """Seconds; a waiter looks again within them."""
 RISKED = 0.3
@@ -123,5 +126,5 @@ class Chooser:
         if not self._known.working.total:
             wait = min(wait, self._known.drought.wait(ask.now))
         wait = min(wait, LONGEST_WAIT)
-        self._known.budget.earn(wait / (self._known.working.latency or 1.0))
+        self._known.budget.earn(wait / max(self._known.working.latency, SLOW))
         return Decision.hold(max(SHORTEST_WAIT, wait))

@@ -249,6 +249,7 @@ class Limit:
             "edge": round(self.edge, 3),
             "met": self.met,
             "safe": round(self.safe, 3),
+            "met_at": [round(level, 3) for level in self._met_at],
         }
 
     def load(self, state: Any) -> None:
@@ -263,9 +264,13 @@ class Limit:
             self.edge = number(state.get("edge")) or 0.0
             self.met = count(state.get("met"), 64) or 0
             self.safe = number(state.get("safe"), 2.0) or FIRST_SAFE
+            met_at = state.get("met_at")
+            if isinstance(met_at, list) and len(met_at) == len(WINDOWS):
+                self._met_at = tuple(number(level, 1.0) or 1.0 for level in met_at)
         self.gain = self.table.split(self.scale)[0]
         self.depends = self.gain > EVIDENCE
         self.table.fit(self.scale)
+        self._choose_trial([self.table.split(scale) for scale in range(len(WINDOWS))])
 
     def explain(self) -> str:
         """Say in a sentence what is known of the limit, and how sure."""
