@@ -102,7 +102,7 @@ async def ask_browser(settings: Settings, *, any_system: bool) -> RunningBrowser
     Raises `ConfigurationError` where it cannot be started.
     """
     config = load_object("scrapy_playwright.handler.Config").from_settings(settings)
-    path = settings.get("PLAYWRIGHT_BROWSER_PROVIDER") or _PROVIDER
+    path = settings["PLAYWRIGHT_BROWSER_PROVIDER"] or _PROVIDER
     provider = load_object(path)(config)
     try:
         await provider.start()

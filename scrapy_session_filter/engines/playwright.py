@@ -270,7 +270,7 @@ class PlaywrightBinding(EngineBinding):
         timeout = request.meta.get("download_timeout")
         settings = self._crawler.settings
         if timeout and "timeout" not in kwargs:
-            usual = settings.get("PLAYWRIGHT_DEFAULT_NAVIGATION_TIMEOUT")
+            usual = settings["PLAYWRIGHT_DEFAULT_NAVIGATION_TIMEOUT"]
             usual = 30_000 if usual is None else float(usual)
             kwargs["timeout"] = min(timeout * 1000, usual) if usual else timeout * 1000
         return kwargs

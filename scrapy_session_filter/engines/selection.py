@@ -51,15 +51,26 @@ class Engines(EngineBinding):
             self._of_scheme[scheme] = [made[cls] for cls in fitting]
         self._by_name = {_name(binding): binding for binding in made.values()}
         self.all = tuple(made.values())
+        #: where there is no choice, none is made for each request
+        self._only = self.all[0] if self._leaves_no_choice() else None
         self._adopting = [b for b in self.all if type(b).adopt is not EngineBinding.adopt]
         self._adopted: set[str] = set()
 
     def of(self, request: Request) -> EngineBinding | None:
         """Return the binding that serves a request; None: nobody knows its download handler."""
+        if self._only is not None:
+            return self._only
         for binding in self._of_scheme.get(urlparse_cached(request).scheme, ()):
             if binding.serves(request):
                 return binding
         return None
+
+    def _leaves_no_choice(self) -> bool:
+        return (
+            len(self.all) == 1
+            and all(self._of_scheme.get(scheme) for scheme in _SCHEMES)
+            and type(self.all[0]).serves is EngineBinding.serves
+        )
 
     @classmethod
     def from_crawler(cls, crawler: Crawler, settings: SessionFilterSettings) -> Self:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 SPIDER = """
 import scrapy
+from scrapy_playwright.page import PageMethod
 
 class Recognised(scrapy.Spider):
     name = "recognised"
@@ -28,7 +29,9 @@ class Recognised(scrapy.Spider):
                                  errback=self.failed)
 
     async def session_filter_init(self, session, fetch):
-        page = await fetch(scrapy.Request("http://shop.example/app/7", meta={"playwright": True}))
+        wait = PageMethod("wait_for_selector", "h2, form")
+        meta = {"playwright": True, "playwright_page_methods": [wait]}
+        page = await fetch(scrapy.Request("http://shop.example/app/7", meta=meta))
         return "Chair 7" in page.text
 
     def session_filter_logged_out(self, response):

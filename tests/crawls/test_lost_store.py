@@ -67,7 +67,7 @@ class Fault:
         self.begin, self.end = begin[name], end[name]
 
 
-@pytest.mark.parametrize("fault", ["killed", "full", "wiped"])
+@pytest.mark.parametrize("fault", ["killed", "wiped", pytest.param("full", marks=pytest.mark.soak)])
 def test_a_crawl_outlives_its_store(
     slow_world: World, tmp_path: Path, server: Server, fault: str
 ) -> None:
@@ -126,7 +126,7 @@ def frozen_for(seconds: float, world: World, folder: Path, server: Server) -> No
 
 def test_a_frozen_store_holds_nobody_up(slow_world: World, tmp_path: Path, server: Server) -> None:
     """Nothing waits for the store but its own thread: the loop and the pace stay as they are."""
-    frozen_for(4.0, slow_world, tmp_path, server)
+    frozen_for(3.0, slow_world, tmp_path, server)
 
 
 @pytest.mark.soak
@@ -206,6 +206,7 @@ def uses_in(file: Path) -> int:
     return sum(row["uses"] for row in found)
 
 
+@pytest.mark.soak
 def test_a_file_that_is_gone_is_made_again(slow_world: World, tmp_path: Path) -> None:
     """A store file that was deleted comes back with all that the crawls hold, each with its own."""
     world = slow_world

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import random
 import signal
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.crawls.fleet import ENDLESS, Fleet, assert_apart, at_most, collisions
+from tests.crawls.fleet import ENDLESS, Fleet, assert_apart, at_most, collisions, who
 from tests.crawls.scenery import assert_clean, stat
 from tests.stores.servers import Server
 
@@ -22,6 +24,7 @@ LATENCY = 0.1  # seconds each answer takes, so that visits at the same time can 
 CLAIM = 3.0  # seconds a claim holds in these crawls
 SAVED = 0.7  # seconds between two saves in them
 UNDER_WAY = 0.5  # seconds after which what a stopped crawl had begun to send has left it
+LONG = partial(pytest.param, marks=pytest.mark.soak)
 
 
 @pytest.fixture
@@ -47,6 +50,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return server.uri
 
 
+@pytest.mark.parametrize("store", ["sqlite", LONG("redis")], indirect=True)
 def test_a_second_crawl_gets_its_share(slow_world: World, tmp_path: Path, store: str) -> None:
     """A crawl alone has the whole list; one that starts beside it has half of it within 5 s."""
     world = slow_world
@@ -86,7 +90,7 @@ def test_what_a_killed_crawl_held_is_free(
 
 
 @pytest.mark.parametrize(
-    ("store", "how"), [("sqlite", "kill"), ("redis", "give back")], indirect=["store"]
+    ("store", "how"), [("sqlite", "kill"), LONG("redis", "give back")], indirect=["store"]
 )
 def test_a_ban_is_known_to_the_next_owner(
     slow_world: World, tmp_path: Path, store: str, how: str
@@ -116,9 +120,7 @@ def test_a_ban_is_known_to_the_next_owner(
         assert_apart(world, LATENCY)
 
 
-@pytest.mark.parametrize(
-    "store", [pytest.param("sqlite", marks=pytest.mark.soak), "redis"], indirect=True
-)
+@pytest.mark.parametrize("store", [LONG("sqlite"), "redis"], indirect=True)
 def test_a_crawl_that_was_stopped_leaves_what_it_lost(
     slow_world: World, tmp_path: Path, store: str
 ) -> None:
@@ -146,6 +148,7 @@ def test_a_crawl_that_was_stopped_leaves_what_it_lost(
         assert not world.site.direct_visits
 
 
+@pytest.mark.parametrize("store", ["sqlite", LONG("redis")], indirect=True)
 def test_a_pin_waits_for_the_crawl_that_has_its_session(
     slow_world: World, tmp_path: Path, store: str
 ) -> None:
@@ -168,3 +171,48 @@ def test_a_pin_waits_for_the_crawl_that_has_its_session(
         assert_clean(world, result)
         assert [item.get("session") for item in result.items] == [session]
         assert stat(result, "sessions_gone") == 0
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize(("kind", "crawls"), [("sqlite", 4), ("redis", 8)])
+def test_many_crawls_with_kills_and_freezes(
+    make_world: Callable[..., World],
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+    kind: str,
+    crawls: int,
+) -> None:
+    """For a minute and a half crawls start, freeze and are killed: no proxy has two users at once."""
+    world = make_world(24, latency=LATENCY)
+    server = request.getfixturevalue("server") if kind == "redis" else None
+    store = f"sqlite:{tmp_path / 'sessions.sqlite'}" if server is None else server.uri
+    rng = random.Random(5)
+    options = {"CLAIM_SECONDS": 10.0, "CONCURRENT_REQUESTS": 4}
+    late: list[tuple[str, float]] = []
+    with Fleet(world, tmp_path, store, **options) as fleet:
+        running = {name: fleet.start(name, ENDLESS) for name in map(str, range(crawls))}
+        end = time.monotonic() + 90
+        number = crawls
+        while time.monotonic() < end:
+            time.sleep(rng.uniform(2, 5))
+            name = rng.choice(sorted(running))
+            if rng.random() < 0.5:
+                running.pop(name).kill()
+                running[str(number)] = fleet.start(str(number), ENDLESS)
+                number += 1
+            else:
+                running[name].process.send_signal(signal.SIGSTOP)
+                time.sleep(rng.choice((1.0, 15.0)))
+                running[name].process.send_signal(signal.SIGCONT)
+                late.append((name, time.monotonic()))
+        for crawl in running.values():
+            crawl.interrupt()
+        for crawl in running.values():
+            crawl.wait()
+        seen = [
+            visit
+            for visit in world.site.visits
+            if not any(who(visit) == n and t <= visit.time < t + UNDER_WAY for n, t in late)
+        ]
+        assert not collisions(seen, LATENCY)
+        assert not world.site.direct_visits

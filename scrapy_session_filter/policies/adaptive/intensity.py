@@ -55,11 +55,11 @@ class Meter:
     in the one before, which count with the share of it that is less than a window ago.
     """
 
-    __slots__ = ("_decaying", "_state", "last")
+    __slots__ = ("_decaying", "_last", "_state")
 
     def __init__(self, now: float, levels: Sequence[float] = (0.0,) * len(WINDOWS)) -> None:
         """Begin with such intensities, all of it now."""
-        self.last = now
+        self._last = now
         self._decaying = tuple(levels[:_BUCKETS])
         self._state = array("d", [now] * len(COUNTING))
         self._state.extend(levels[_BUCKETS:])
@@ -67,8 +67,8 @@ class Meter:
 
     def use(self, now: float) -> Levels:
         """Count a use, and return the intensities with it."""
-        idle, exp = now - self.last, math.exp
-        self.last = now
+        idle, exp = now - self._last, math.exp
+        self._last = now
         self._decaying = tuple(
             [u * exp(idle * rate) + 1.0 for u, rate in zip(self._decaying, _RATES)]  # noqa: B905 - speed
         )
@@ -92,7 +92,7 @@ class Meter:
     def level(self, scale: int, now: float) -> float:
         """Return the intensity that one more use would have now."""
         if scale < _BUCKETS:
-            return 1.0 + self._decaying[scale] * math.exp((now - self.last) * _RATES[scale])
+            return 1.0 + self._decaying[scale] * math.exp((now - self._last) * _RATES[scale])
         state, window = self._state, WINDOWS[scale]
         scale -= _BUCKETS
         gone = now - state[scale]

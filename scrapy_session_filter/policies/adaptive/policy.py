@@ -33,11 +33,11 @@ if TYPE_CHECKING:
     from scrapy_session_filter.policies.base import Ask
     from scrapy_session_filter.session import Lease, Outcome, Session
 
-LONGEST_REST = 60.0
+LONGEST_REST = 10.0
 """Seconds after which the pool may offer a blocked session again; the rest is up to the ladder."""
 TRUSTED = 600.0
-"""Seconds of idleness after which a session that worked is trusted half as much: many gateways give
-its exit away by then."""
+"""Seconds after its last success until a session is trusted half as much: many gateways give its exit
+away by then, and what all of them then meet is no outage of the site."""
 GIVE_UP_RUNG = 8
 """From where on (512 s) a session at a gateway goes: new ones never run out there."""
 QUICK_RUNG = 1
@@ -97,7 +97,6 @@ class AdaptivePolicy(Policy):
         self.ladder.remove(record)
         if record.meter is None:
             record.meter = Meter(lease.acquired)
-        pick.idle = lease.acquired - record.meter.last
         pick.levels = record.meter.use(lease.acquired)
         if pick.trial:
             self.limit.trying += 1
@@ -116,7 +115,7 @@ class AdaptivePolicy(Policy):
             return self.ladder.chance(pick.worked, pick.rung)
         if not record.working:
             return 0.0
-        trust = math.pow(0.5, pick.idle / TRUSTED)
+        trust = math.pow(0.5, max(0.0, lease.acquired - record.passed) / TRUSTED)
         return trust * record.chance(self.working.mean) + (1.0 - trust) * self.fresh.chance
 
     def report(self, lease: Lease, outcome: Outcome) -> Reaction:
@@ -189,6 +188,7 @@ class AdaptivePolicy(Policy):
         if record.group in self.fresh.resting and record.group is not None:
             self.fresh.passed(record.group)
         record.worked = True
+        record.passed = outcome.now
         record.rung = 0
         self.ladder.remove(record)
         self.working.enter(record)

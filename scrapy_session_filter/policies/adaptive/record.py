@@ -31,18 +31,16 @@ class Pick:
 
     ``rung`` and ``worked`` say where on the ladder a probe came from. ``levels`` are the session's
     intensities, this request included. ``scout``: it went beyond the intensity known to be safe;
-    ``trial``: it tries a shorter window. ``price``: tokens that it cost. ``idle``: seconds since the
-    session's last use.
+    ``trial``: it tries a shorter window. ``price``: tokens that it cost.
     """
 
-    __slots__ = ("how", "idle", "levels", "price", "rung", "scout", "trial", "worked")
+    __slots__ = ("how", "levels", "price", "rung", "scout", "trial", "worked")
 
     def __init__(self, how: How, rung: int = 0, worked: bool = False, price: float = 0.0) -> None:
         self.how = how
         self.rung = rung
         self.worked = worked
         self.price = price
-        self.idle = 0.0
         self.levels: Levels = ()
         self.scout = False
         self.trial = False
@@ -54,7 +52,8 @@ class Record:
     ``good`` and ``bad`` are discounted counts of answers, ``latency`` a discounted sum of seconds
     of weight ``weight``. ``meter`` counts its uses; None before the first. ``working``: it is of the
     working set, at ``place`` there (-1 while it cannot take requests). ``rung``, ``failed`` (a
-    time) and ``queue`` belong to the ladder. ``worked``: it ever succeeded. ``doubt``: the levels
+    time) and ``queue`` belong to the ladder. ``worked``: it ever succeeded, at
+    ``passed`` for the last time. ``doubt``: the levels
     at a block of which we do not know yet whether it lasts.
     """
 
@@ -67,6 +66,7 @@ class Record:
         "group",
         "latency",
         "meter",
+        "passed",
         "place",
         "queue",
         "rung",
@@ -88,7 +88,7 @@ class Record:
         self.working = False
         self.place = -1
         self.rung = 0
-        self.failed = session.used
+        self.failed = self.passed = session.used
         self.queue: deque[Record] | None = None
         self.worked = False
         self.doubt: Levels | None = None
