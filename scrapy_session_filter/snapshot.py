@@ -52,8 +52,11 @@ def take_changes(pool: SessionPool, wall_offset: float) -> tuple[list[Row], list
     roster = pool.roster
     rows = []
     for session in roster.changed:
-        session.learnt = pool.policy.dump_session(session)
-        rows.append(session.to_row(wall_offset))
+        row = session.to_row(wall_offset)
+        row["learnt"] = pool.policy.dump_session(
+            session
+        )  # kept there only: it is as large as the rest
+        rows.append(row)
     roster.changed.clear()
     removed, roster.removed = roster.removed, []
     return rows, removed

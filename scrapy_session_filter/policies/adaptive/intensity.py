@@ -32,7 +32,8 @@ _TABLE = [
     max(0, int(8.0 * math.log2(max((i + 0.5) / _STEPS, 1.0)))) for i in range(_STEPS * _STEPS)
 ]
 _BUCKETS = len(DECAYING)  # index of the first counting scale
-_COUNT, _BEFORE = len(COUNTING), 2 * len(COUNTING)
+_BEGAN = _BUCKETS  # in a meter's state: when the windows began, their counts, those before
+_COUNT, _BEFORE = _BEGAN + len(COUNTING), _BEGAN + 2 * len(COUNTING)
 
 
 def bin_of(level: float) -> int:
@@ -48,41 +49,38 @@ def level_of(index: int) -> float:
 
 
 class Meter:
-    """Counts one session's uses; 350 bytes.
+    """Counts one session's uses; 250 bytes.
 
     A decaying scale forgets them exponentially: a steady rate r has intensity r x window, a burst of
     n has n. On a counting scale there are the uses in the window that began at some time, and those
     in the one before, which count with the share of it that is less than a window ago.
     """
 
-    __slots__ = ("_decaying", "_last", "_state")
+    __slots__ = ("_last", "_state")
 
     def __init__(self, now: float, levels: Sequence[float] = (0.0,) * len(WINDOWS)) -> None:
         """Begin with such intensities, all of it now."""
         self._last = now
-        self._decaying = tuple(levels[:_BUCKETS])
-        self._state = array("d", [now] * len(COUNTING))
+        self._state = array("d", levels[:_BUCKETS])
+        self._state.extend([now] * len(COUNTING))
         self._state.extend(levels[_BUCKETS:])
         self._state.extend([0.0] * len(COUNTING))
 
     def use(self, now: float) -> Levels:
         """Count a use, and return the intensities with it."""
-        idle, exp = now - self._last, math.exp
+        idle, exp, state = now - self._last, math.exp, self._state
         self._last = now
-        self._decaying = tuple(
-            [u * exp(idle * rate) + 1.0 for u, rate in zip(self._decaying, _RATES)]  # noqa: B905 - speed
-        )
-        state = self._state
-        levels = [*self._decaying]
+        levels = [u * exp(idle * rate) + 1.0 for u, rate in zip(state, _RATES)]  # noqa: B905 - speed; the first ones
+        state[:_BUCKETS] = array("d", levels)
         for scale, window in enumerate(COUNTING):
-            gone = now - state[scale]
+            gone = now - state[_BEGAN + scale]
             if gone < window:
                 count = state[_COUNT + scale] + 1.0
                 before = state[_BEFORE + scale]
             else:
                 recent = gone < 2.0 * window
                 before = state[_BEFORE + scale] = state[_COUNT + scale] if recent else 0.0
-                state[scale] = state[scale] + window if recent else now
+                state[_BEGAN + scale] = state[_BEGAN + scale] + window if recent else now
                 gone = gone - window if recent else 0.0
                 count = 1.0
             state[_COUNT + scale] = count
@@ -91,11 +89,12 @@ class Meter:
 
     def level(self, scale: int, now: float) -> float:
         """Return the intensity that one more use would have now."""
+        state = self._state
         if scale < _BUCKETS:
-            return 1.0 + self._decaying[scale] * math.exp((now - self._last) * _RATES[scale])
-        state, window = self._state, WINDOWS[scale]
+            return 1.0 + state[scale] * math.exp((now - self._last) * _RATES[scale])
+        window = WINDOWS[scale]
         scale -= _BUCKETS
-        gone = now - state[scale]
+        gone = now - state[_BEGAN + scale]
         if gone < window:
             before = state[_BEFORE + scale]
             count = state[_COUNT + scale] + 1.0
@@ -111,7 +110,7 @@ class Meter:
             return WINDOWS[scale] * math.log((level - 1.0) / (most - 1.0)) if level > most else 0.0
         state, window = self._state, WINDOWS[scale]
         scale -= _BUCKETS
-        began, count, before = state[scale], state[_COUNT + scale], state[_BEFORE + scale]
+        began, count, before = (state[at + scale] for at in (_BEGAN, _COUNT, _BEFORE))
         if now - began >= window or count + 1.0 > most:  # what counts then is the window before
             began, count, before = began + window, 0.0, count
         over = before + count + 1.0 - most

@@ -63,6 +63,7 @@ class AdaptivePolicy(Policy):
     def added(self, session: Session) -> None:
         record = Record(session)
         record.load(session.learnt, RUNGS)
+        session.learnt = None  # the record has it now
         self.working.total += record.working
         session.memo = record
 
