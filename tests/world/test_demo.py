@@ -37,7 +37,7 @@ def run_demo(tmp_path: Path, *command: str, timeout: float = 120, **env: str) ->
 
 
 def test_demo(tmp_path: Path) -> None:
-    """Without the plugin pages are lost, with it none, by far fewer requests, and the second run knows sessions."""
+    """Without the plugin pages are lost; with it none, for far fewer requests, and sessions are kept."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         port = sock.getsockname()[1]
