@@ -10,8 +10,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import time
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from scrapy_session_filter.exceptions import StoreError
@@ -88,11 +90,18 @@ class ClaimKeeper:
         self._talking = True
         now = self._clock()
         renewing = now >= self._renew_at
-        wishes = self._pools.wishes(now, renewing=renewing) if now >= self._grace_until else {}
-        some = dict(list(wishes.items())[:MOST_CLAIMS])
-        call = partial(self._ask, self._generation, renewing, self._pools.sites, some)
+        wishes = self._wishes(now, renewing=renewing) if now >= self._grace_until else {}
+        sites = set(self._pools.holdings)
+        call = partial(self._ask, self._generation, renewing, sites, wishes)
         asked = asyncio.wrap_future(self._thread.submit(call))
         asked.add_done_callback(partial(self._hear, now))
+
+    def _wishes(self, now: float, *, renewing: bool) -> dict[str, list[str]]:
+        """Return the sites that want more exits, each with the proxies to offer."""
+        items = self._pools.holdings.items()
+        found = ((site, part.wishes(now, renewing=renewing)) for site, part in items)
+        wanted = ((site, offered) for site, offered in found if offered is not None)
+        return dict(islice(wanted, MOST_CLAIMS))
 
     def _ask(
         self, known: int, renewing: bool, sites: set[str], wishes: Mapping[str, list[str]]
@@ -147,15 +156,41 @@ class ClaimKeeper:
             self._grace_until = asked + GRACE
             self._take_back()
         for site, share in news.shares.items():
-            self.count("exits/gained", self._pools.gain(site, share))
+            self._gain(site, share)
         for site, number in news.surplus.items():
-            self.count("exits/given_back", self._pools.give_back(site, number))
+            self._give_back(site, number)
 
     def _prolong(self, until: float) -> None:
         lapsed = self._clock() >= self._tenure.until
         self._tenure.until = max(until, self._tenure.until)
         if lapsed:
-            self._pools.go_on()
+            for pool in self._pools:
+                pool.ledger.hungry_since = None  # the site is not to blame for that time
+                pool.look_again()
+
+    def _gain(self, site: str, share: Share) -> None:
+        """Take in exits that were claimed for a pool, if it is still there."""
+        pools = self._pools
+        holdings, pool = pools.holdings.get(site), pools.peek(site)
+        if share.error is not None or holdings is None or pool is None:
+            pools.outbox.release(site, share.exits)
+            return
+        now = self._clock()
+        restored, useless = holdings.gain(share, now, time.time() - now)
+        pools.restored.add(restored)
+        pools.release(pool, useless)
+        self.count("exits/gained", len(share.exits) - len(useless))
+
+    def _give_back(self, site: str, number: int) -> None:
+        """Give up to so many exits of a site back: those not in use."""
+        pools = self._pools
+        holdings, pool = pools.holdings.get(site), pools.peek(site)
+        if holdings is None or pool is None or pools.outbox.failing:
+            return
+        exits = holdings.surrender(number, self._clock())
+        pools.release(pool, exits)
+        holdings.lose(exits)
+        self.count("exits/given_back", len(exits))
 
     def _lose(self, site: str, exits: Collection[str]) -> None:
         self.count("exits/lost", len(exits))
@@ -188,7 +223,7 @@ class ClaimKeeper:
 
     def _take_back(self) -> None:
         """Claim again what this process held in a store that lost its contents, and save it all."""
-        held = self._pools.held()
+        held = {site: holdings.exits for site, holdings in self._pools.holdings.items()}
         taking = asyncio.wrap_future(self._thread.submit(partial(self._claim_again, held)))
         taking.add_done_callback(partial(self._taken_back, held))
 
@@ -212,4 +247,8 @@ class ClaimKeeper:
             lost = held[site] - kept
             if lost:
                 self._lose(site, lost)
-        self._pools.save_all()
+        for pool in self._pools:
+            pool.roster.changed.update(pool.sessions.values())
+            if pool.proxies is not None:
+                pool.proxies.touch()
+        self._pools.endpoint_health.touch()

@@ -34,6 +34,8 @@ SHORTEST_WAIT = 0.02
 """Seconds; a waiter asks again no sooner, unless it is woken."""
 PIN_LOOK = 0.1
 """Seconds until the queue looks again for a session that is used to its limit."""
+INIT_LOOK = 1.0
+"""Seconds until those who wait for a session that is being prepared look again, unless woken."""
 LAPSED = 1.0
 """Seconds until those who wait look again whether the claims in the store hold, unless woken."""
 LONGEST_HOLD = 5.0
@@ -280,7 +282,12 @@ class SessionPool:
 
     def _wait(self, now: float, wanted: float, *, for_all: bool = True) -> float:
         """Return how long to wait; the queue holds the site so long if none could be served."""
-        until = max(now + SHORTEST_WAIT, min(now + wanted, self.roster.next_due()))
+        due = self.roster.next_due()
+        if self.inits is not None and not self.roster.ready:
+            wanted = max(wanted, INIT_LOOK)
+            if due <= now:
+                due = math.inf  # a proxy is free, but it is an init that has to end
+        until = max(now + SHORTEST_WAIT, min(now + wanted, due))
         if self.inits is not None and self.inits.has_more_to_do(now):
             return until - now  # the next request may have another session prepared
         if for_all or not self.roster.ready:

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator
     from random import Random
 
-    from scrapy_session_filter.holdings import Share
     from scrapy_session_filter.identities import IdentitySource
     from scrapy_session_filter.inits import SiteInits
     from scrapy_session_filter.outbox import Outbox
@@ -89,7 +88,7 @@ class SitePools:
         self._watcher = watcher
         self._store = outbox.store
         self._thread = outbox.thread
-        self._outbox = outbox
+        self.outbox = outbox
         self._tenure = tenure
         self._remember = remember
         self._inits = inits
@@ -127,7 +126,7 @@ class SitePools:
             call = self._thread.submit(partial(take_share, self._store, site, offered))
             share = await asyncio.wrap_future(call)
             if share.error is not None:
-                self._outbox.release(site, share.exits)
+                self.outbox.release(site, share.exits)
                 raise share.error
         except StoreError:
             self.unreadable_since = min(self.unreadable_since, now)
@@ -154,7 +153,7 @@ class SitePools:
         self._pools[site] = pool
         if self._store.shared:
             self.holdings[site] = holdings = Holdings(pool, self._rng)
-            self._release(pool, holdings.admit(share, now))
+            self.release(pool, holdings.admit(share, now))
             holdings.lose(self._lost_early.pop(site, set()))
         self._make_room()
         return pool
@@ -194,7 +193,7 @@ class SitePools:
         )
 
     def _make_room(self) -> None:
-        if self._outbox.failing:
+        if self.outbox.failing:
             return
         for site, pool in list(self._pools.items()):
             if len(self._pools) <= self._max_sites:
@@ -203,18 +202,18 @@ class SitePools:
                 continue
             holdings = self.holdings.pop(site, None)
             exits = {s.exit for s in pool.sessions.values()} if holdings is None else holdings.exits
-            self._release(pool, exits)
+            self.release(pool, exits)
             for session in pool.sessions.values():
                 self._watcher.gone(session)  # what it holds comes back with it from the store
             del self._pools[site]
 
-    def _release(self, pool: SessionPool, exits: Iterable[str]) -> None:
+    def release(self, pool: SessionPool, exits: Iterable[str]) -> None:
         """Give exits back, after all that was learnt on them is written."""
         exits = list(exits)
         if exits:
-            self._outbox.write(self._batch([pool]))
-            self._outbox.release(pool.site, exits)
-            self._outbox.send()
+            self.outbox.write(self._batch([pool]))
+            self.outbox.release(pool.site, exits)
+            self.outbox.send()
 
     def update_proxies(self) -> None:
         """Hand the source's current proxies to all pools."""
@@ -223,7 +222,7 @@ class SitePools:
             pool.update_proxies(self._source.endpoints())
             if pool.site in self.holdings and pool.proxies is not None:
                 self.holdings[pool.site].list_changed = True
-                self._release(pool, claimed.difference(pool.proxies.claimed))
+                self.release(pool, claimed.difference(pool.proxies.claimed))
 
     def load_endpoint_health(self) -> None:
         """Take back the saved health of the proxies; called once, while the store is opened."""
@@ -252,56 +251,12 @@ class SitePools:
         self.endpoint_health.changed.clear()
         return batch
 
-    def save_all(self) -> None:
-        """Let `changes` return everything: the store has lost its contents."""
-        for pool in self:
-            pool.roster.changed.update(pool.sessions.values())
-            if pool.proxies is not None:
-                pool.proxies.touch()
-        self.endpoint_health.touch()
-
     # -- shared with other processes ---------------------------------------------------------------
-
-    @property
-    def sites(self) -> set[str]:
-        """The sites of all pools."""
-        return set(self._pools)
 
     @property
     def asked(self) -> float:
         """When a session was last asked for, on any site."""
         return max((pool.ledger.asked for pool in self), default=self._asked)
-
-    def held(self) -> dict[str, set[str]]:
-        """Return all exits that are used or may be used, by site."""
-        return {site: holdings.exits for site, holdings in self.holdings.items()}
-
-    def wishes(self, now: float, *, renewing: bool) -> dict[str, list[str]]:
-        """Return the sites that want more exits, each with the proxies to offer."""
-        found = ((s, h.wishes(now, renewing=renewing)) for s, h in self.holdings.items())
-        return {site: offered for site, offered in found if offered is not None}
-
-    def gain(self, site: str, share: Share) -> int:
-        """Take in exits that were claimed for a pool; returns how many."""
-        holdings, pool = self.holdings.get(site), self._pools.get(site)
-        if share.error is not None or holdings is None or pool is None:
-            self._outbox.release(site, share.exits)
-            return 0
-        now = self._clock()
-        restored, useless = holdings.gain(share, now, time.time() - now)
-        self.restored.add(restored)
-        self._release(pool, useless)
-        return len(share.exits) - len(useless)
-
-    def give_back(self, site: str, number: int) -> int:
-        """Give up to so many exits of a site back; returns how many: those not in use."""
-        holdings, pool = self.holdings.get(site), self._pools.get(site)
-        if holdings is None or pool is None or self._outbox.failing:
-            return 0
-        exits = holdings.surrender(number, self._clock())
-        self._release(pool, exits)
-        holdings.lose(exits)
-        return len(exits)
 
     def lose(self, site: str, exits: Collection[str]) -> None:
         """Use exits no more that are another process's now."""
@@ -310,12 +265,6 @@ class SitePools:
             holdings.lose(exits)
         elif site in self._loading:
             self._lost_early.setdefault(site, set()).update(exits)
-
-    def go_on(self) -> None:
-        """Let everybody who waited for the store ask again; sites are not to blame for that time."""
-        for pool in self:
-            pool.ledger.hungry_since = None
-            pool.look_again()
 
     async def is_away(self, pool: SessionPool, session_id: str) -> bool:
         """Return whether a session that is not here is alive in the store: another process has it.

@@ -113,7 +113,7 @@ class PageDetector(_BuiltIn):
     def __call__(self, answer: Answer) -> Verdict | None:
         """Return the verdict of the user's own markers, else of the first rule that holds."""
         for marker in self.markers:
-            if marker in (answer.body or b"")[:_MARKED]:
+            if (answer.body or b"").find(marker, 0, _MARKED) >= 0:
                 shown = marker.decode("utf-8", "replace")[:70]
                 return Verdict(Kind.BLOCKED, "marker", evidence=f"marker: {shown}")
         if not answer.is_text:

@@ -18,6 +18,7 @@ from scrapy_session_filter.verdicts.detectors import (
     StatusDetector,
 )
 from scrapy_session_filter.verdicts.expect import ExpectDetector
+from scrapy_session_filter.verdicts.languages import LANGUAGES
 from scrapy_session_filter.verdicts.lookalikes import PAGES, PROXIES
 from scrapy_session_filter.verdicts.normal import Normal
 from scrapy_session_filter.verdicts.own_rules import own_rules
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("scrapy_session_filter")
 
 #: every built-in rule, in order of precedence
-RULES: tuple[Rule, ...] = PROXIES + SITES + VENDORS + PAGES + TITLES + WORDINGS
+RULES: tuple[Rule, ...] = PROXIES + SITES + VENDORS + PAGES + TITLES + WORDINGS + LANGUAGES
 
 
 class Judge:

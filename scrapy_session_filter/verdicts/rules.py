@@ -155,7 +155,7 @@ class RuleBook:
         found = [n for literal, n in self.code if literal in text]
         if found or answer.is_ordinary:
             return self._ranked(found, answer)
-        opening = _OPENING if answer.status in ORDINARY else 3 * _OPENING
+        opening = _OPENING if answer.status in ORDINARY else 2 * _OPENING
         if len(text) > opening + _ENDING:
             text = text[:opening] + b"\n" + text[-_ENDING:]
         found = self.body.find(text) + self.prose.find(answer.prose.encode())

@@ -25,17 +25,20 @@ def _visible(page: bytes, enough: int) -> bytes:
     page = page[body:] if body >= 0 else without(page, b"<title", b"</title>")
     for opening, closing in _UNSEEN:
         page = without(page, opening, closing)
-    pieces = page.split(b"<", _TAGS_LIMIT)
-    filler = b"." * enough if len(pieces) > _TAGS_LIMIT else b""
-    seen, length = [], 0
-    for piece in pieces[:_TAGS_LIMIT]:
-        text = piece[piece.find(b">") + 1 :].strip()
-        if text:
-            seen.append(text)
-            length += len(text)
-            if length > enough:
-                break
-    return b" ".join((*seen, filler))[: 2 * enough]
+    filler = b""
+    tags = page.count(b"<")
+    if tags > _TAGS_LIMIT:
+        page = b"<".join(page.split(b"<", _TAGS_LIMIT)[:_TAGS_LIMIT])
+        filler = b"." * enough
+    if tags == page.count(b">"):  # then text and tags take turns
+        texts = page.replace(b">", b"<").split(b"<")[::2]
+    else:
+        texts = [piece[piece.find(b">") + 1 :] for piece in page.split(b"<")]
+    text = b" ".join(texts)
+    seen = b" ".join(text[: 2 * enough].split())
+    if len(seen) <= enough:  # much of it is blank
+        seen = b" ".join(text.split())
+    return (seen + filler)[: 2 * enough]
 
 
 _UNSEEN = (

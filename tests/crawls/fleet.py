@@ -98,7 +98,7 @@ class Fleet:
         """The exits that a crawl used after a time (`time.monotonic`)."""
         return {visit.exit for visit in self.visits(name) if visit.time >= since}
 
-    def wait_for(self, condition: Callable[[], bool], seconds: float = 30.0) -> float:
+    def wait_for(self, condition: Callable[[], bool], seconds: float = 60.0) -> float:
         """Wait until something is so; returns when it was."""
         deadline = time.monotonic() + seconds
         while not condition():

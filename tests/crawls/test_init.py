@@ -184,15 +184,14 @@ def test_banned_sessions_pay_for_their_init(
 def test_a_dead_proxy_pays_for_an_init(world: World, crawl: Crawler) -> None:
     """A proxy that fails during an init is at fault as a proxy; the next init uses another."""
     Club(world)
-    world.kill(world.exits[:3])
     proxies = world.proxies(world.exits[:6])
-    world.kill(world.exits[:3])
+    world.kill(world.exits[:5])  # of the first that are prepared side by side some are dead
     pages = urls(world, 12)
     result = run(crawl, pages, through(world, PROXIES=proxies, POLICY="random"))
     assert_clean(world, result)
     assert {item["url"] for item in result.items} == set(pages)
-    assert stat(result, "inits/failed/PROXY_ERROR") >= 3
-    assert {visit.exit for visit in world.site.visits} <= set(world.exits[3:6])
+    assert stat(result, "inits/failed/PROXY_ERROR") >= 1
+    assert {visit.exit for visit in world.site.visits} == {world.exits[5]}
 
 
 def test_other_sites_and_sessions_go_on_during_an_init(

@@ -54,11 +54,14 @@ def bad_settings() -> Iterator[Case]:
 
 
 def bad_values() -> Iterator[Case]:
-    """Yield values that a setting cannot have, and names that no setting has."""
+    """Yield values that a setting cannot have, and names that no setting has.
+
+    Where several names share a list of bad values, each value is given to one of them.
+    """
     for _, names, values in parameters(settings_.test_bad_value_is_refused_with_its_setting):
-        for name in names:
-            for value in values:
-                yield f"{name} = {value!r}", {OURS + name: value}
+        for n in range(max(len(names), len(values))):
+            name, value = names[n % len(names)], values[n % len(values)]
+            yield f"{name} = {value!r}", {OURS + name: value}
     for name, _ in parameters(settings_.test_case_3_misspelt_setting_is_refused_with_the_nearest):
         yield name, {name: "x"}
     for value, _ in parameters(identities.test_cases_8_and_9_source_that_cannot_work_is_refused):

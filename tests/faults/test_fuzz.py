@@ -34,6 +34,7 @@ from tests.verdicts.pages import answer
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+JUDGE = Judge()
 NOW, WALL = 1000.0, 1.7e9
 ENDPOINT = parse_proxy("http://10.0.0.1:8000", setting="TEST")
 STATE = ["learnt", "health", "new", "policy", f"{snapshot.REST}{ENDPOINT.key}"]
@@ -143,7 +144,7 @@ def test_any_retry_after_is_bounded(value: str, status: int) -> None:
     """Whatever a site asks for, it gets nothing, or between no time and an hour."""
     seconds = parse_retry_after(value, time.time())
     assert seconds is None or 0.0 <= seconds <= LIMIT
-    verdict = Judge().answer(answer(b"", status, retry_after=value))
+    verdict = JUDGE.answer(answer(b"", status, retry_after=value))
     assert verdict.kind is Kind.OK or verdict.retry_after is None or verdict.retry_after <= LIMIT
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import shutil
 import time
 from collections import defaultdict
@@ -28,11 +29,15 @@ OLD = SAVE_INTERVAL + 1.5
 """Seconds after which everything of a session must have been saved."""
 JUDGED = 1.0
 """Seconds after which a rest or a retirement must have been saved."""
+CLOCK = time.time() - time.monotonic()
+_VERDICT = re.compile(
+    r"^([\d.]+) <GET .*> through session (\w+): (BLOCKED|THROTTLED)", re.MULTILINE
+)
 AN_HOUR = {"like": "too-many", "headers": {"Retry-After": "3600"}}
 
 
 class Witness:
-    """What the site saw of the sessions on each proxy of a list, one after the other.
+    """What the site saw of the sessions on each proxy of a list, and what the log says of them.
 
     Sessions take one request at a time, so that no two of its requests race for the cookie.
     """
@@ -41,40 +46,34 @@ class Witness:
         self.world = world
         proxies = zip(world.exits, world.proxies(), strict=True)
         self.exit_of = {parse_proxy(url, setting="test").key: exit_ for exit_, url in proxies}
-        self.gone: set[str] = set()  # cookies of retired sessions
+        self.out: set[str] = set()  # ids of sessions that must not be used again
         self.since: dict[str, float] = {}  # when an exit's earlier visits stopped to matter
 
-    def check(self, rows: list[Row], end: float) -> int:
-        """Compare rows with what was seen up to ``end``; returns how many sessions had to be there."""
+    def check(self, rows: list[Row], log: str, end: float) -> int:
+        """Compare rows with what was before ``end``; returns how many sessions had to be there."""
+        used = set(re.findall(r"goes through session (\w+) of", log))
+        assert not self.out & used, "a retired or resting session came back"
+        self._check_verdicts({row["id"]: row for row in rows}, log, end + CLOCK)
         saved = {self.exit_of[row["proxy"]]: row for row in rows}
         assert len(saved) == len(rows)
         must = 0
         for exit_, visits in self._by_exit().items():
-            must += self._check_exit(exit_, saved.get(exit_), visits, end)
-            if exit_ not in saved or (visits[-1].status != 200 and _is_new(visits[-1], end)):
-                self.since[exit_] = end  # what was too young to be saved has not happened
+            if exit_ not in saved or visits[-1].status != 200:
+                # refused, or too young to be saved: gone, and rightly so
+                self.since[exit_] = time.monotonic()
+            if visits[-1].status == 200:
+                must += _check_session(saved.get(exit_), visits, end)
         return must
 
-    def _check_exit(self, exit_: str, row: Row | None, visits: list[Visit], end: float) -> bool:
-        last = visits[-1]
-        if last.answer == "forbidden" and not _is_new(last, end):
-            assert row is None, f"{exit_}: the retired session is still there"
-            self.gone |= {cookie(last)} - {""}
-            return True
-        refused = [n for n, visit in enumerate(visits) if visit.answer == "forbidden"]
-        session = visits[refused[-1] + 1 :] if refused else visits
-        old = [visit for visit in session if visit.time < end - OLD]
-        if not old or last.answer == "forbidden":
-            return False
-        assert row is not None, f"{exit_}: the session is lost"
-        for name in ("User-Agent", "Accept-Language"):
-            assert row["headers"][name] == old[-1].headers[name.lower()]
-        if cookie(old[-1]):
-            saved = f"{row['uses']} uses and {row['oks']} successes saved, {len(old)} to be"
-            assert _cookies(row) == {"visitor": cookie(old[-1])}, f"{exit_}: {saved}"
-        if last.answer == "too-many" and not _is_new(last, end):
-            assert row["rest"] > time.time() + 3000, f"{exit_}: its rest is forgotten"
-        return True
+    def _check_verdicts(self, saved: dict[str, Row], log: str, end: float) -> None:
+        for when, id_, kind in _VERDICT.findall(log):
+            if float(when) > end - JUDGED:
+                continue
+            self.out.add(id_)
+            if kind == "BLOCKED":
+                assert id_ not in saved, f"the retired session {id_} is still there"
+            else:
+                assert saved[id_]["rest"] > end + 3000, f"the rest of {id_} is forgotten"
 
     def check_return(self, rows: list[Row], since: float) -> int:
         """Compare the visits since a restart with the rows it found; returns how many came back."""
@@ -82,7 +81,6 @@ class Witness:
         came = 0
         for exit_, visits in self._by_exit().items():
             new = [visit for visit in visits if visit.time > since]
-            assert not self.gone & {cookie(visit) for visit in new}, "a retired session came back"
             if not new or exit_ not in saved:
                 continue
             row = saved[exit_]
@@ -101,8 +99,18 @@ class Witness:
         return found
 
 
-def _is_new(visit: Visit, end: float) -> bool:
-    return visit.time > end - JUDGED
+def _check_session(row: Row | None, visits: list[Visit], end: float) -> bool:
+    old = [visit for visit in visits if visit.time < end - OLD]
+    if not old:
+        return False
+    ages = [(round(end - visit.time, 2), visit.path, visit.status) for visit in visits]
+    assert row is not None, f"the session on {old[-1].exit} is lost: {ages}"
+    for name in ("User-Agent", "Accept-Language"):
+        assert row["headers"][name] == old[-1].headers[name.lower()]
+    if cookie(old[-1]):
+        saved = f"{row['uses']} uses and {row['oks']} successes saved, {len(old)} to be"
+        assert _cookies(row) == {"visitor": cookie(old[-1])}, saved
+    return True
 
 
 def _cookies(row: Row) -> dict[str, Any]:
@@ -130,12 +138,13 @@ def kill_crawls(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     rng = random.Random(kills)
-    world = make_world(150, tls=False)
+    world = make_world(50 + 3 * kills, tls=False)
     witness = Witness(world)
     world.site.on("/page/*", {"like": "ok", "delay": 0.02})
     settings = through(
         world, PROXIES=world.proxies(), STORE="sqlite:sessions.sqlite", POLICY="round-robin",
-        CONCURRENCY=1, SAVE_INTERVAL=SAVE_INTERVAL, LOG_LEVEL="INFO", MAX_SESSIONS=40 + kills,
+        CONCURRENCY=1, SAVE_INTERVAL=SAVE_INTERVAL, LOG_FORMAT="%(created)f %(message)s",
+        MAX_SESSIONS=40 + 2 * kills,
     )  # fmt: skip
     pages = urls(world, 4000)
     rows: list[Row] = []
@@ -148,19 +157,21 @@ def kill_crawls(
             assert running.process.poll() is None, running.log()
             time.sleep(0.01)
         end = time.monotonic() + rng.uniform(0.2, 4.0)
-        # one session is retired and one rests at some moment, perhaps just before the end
-        for answer in ("forbidden", AN_HOUR):
-            time.sleep(rng.uniform(0, max(0.0, end - time.monotonic())))
-            world.site.on("/page/*", answer, times=1)
+        # one session is retired and one rests soon, and again at some moment up to the end
+        for latest in (0.3, 1.0):
+            for answer in ("forbidden", AN_HOUR):
+                time.sleep(rng.uniform(0, latest) * max(0.0, end - time.monotonic()))
+                world.site.on("/page/*", answer, times=1)
         time.sleep(max(0.0, end - time.monotonic()))
         end = time.monotonic()
         killed = running.kill()
         assert killed.exit_code < 0
-        assert "ERROR" not in killed.log, killed.log
+        assert "cannot" not in killed.log, killed.log
         assert "was damaged" not in killed.log, killed.log
         back += witness.check_return(rows, since)
         rows = rows_of(crawl.folder)
-        there += witness.check(rows, end)
+        there += witness.check(rows, killed.log, end)
+    assert len(witness.out) >= kills // 2
     assert there > 5 * kills
     assert back > 5 * (kills - 1)
     assert not caplog.records

@@ -16,7 +16,7 @@ from scrapy_session_filter.policies.simple import RandomPolicy, UntilBlockedPoli
 from scrapy_session_filter.pool import SessionPool
 from scrapy_session_filter.session import Lease, State
 from scrapy_session_filter.verdict import OK, Kind, Strength, Verdict
-from tests.pool.conftest import BLOCKED, PROXY_ERROR, SITE_ERROR, Bench, proxies
+from tests.pool.conftest import BLOCKED, GATEWAY, PROXY_ERROR, SITE_ERROR, Bench, proxies
 
 if TYPE_CHECKING:
     from scrapy_session_filter.policies import Policy
@@ -101,6 +101,20 @@ def test_as_many_are_prepared_as_requests_wait() -> None:
     for _ in range(5):
         bench.wait()
     assert len(bench.begun) == 4
+
+
+@pytest.mark.parametrize("policy", sorted(POLICIES))
+@pytest.mark.parametrize("endpoints", [[GATEWAY], proxies(9)])
+def test_who_waits_for_an_init_does_not_spin(endpoints: Any, policy: str) -> None:
+    """While as many are prepared as may be, neither the queue nor a waiter asks again at once."""
+    chosen = load(POLICIES[policy], setting="TEST", expected="a policy")
+    bench = InitBench(chosen, endpoints, at_once=1)
+    bench.wait()
+    assert bench.pool.next_chance() == bench.wait() == 1.0
+    bench.now += 0.5
+    assert bench.pool.next_chance() == 0.5
+    bench.pool.end_init(bench.begun.pop(), None)
+    assert bench.pool.next_chance() == 0.0
 
 
 def test_ready_sessions_serve_while_another_is_prepared() -> None:
