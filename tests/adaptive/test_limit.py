@@ -218,3 +218,15 @@ def test_a_trial_that_fails_is_not_repeated_at_once() -> None:
     assert limit.window == 60.0
     assert not limit.tries(20.0)
     assert limit.tries(40.0)
+
+
+def test_the_cap_does_not_grow_into_a_wall() -> None:
+    """Where hardly any use passed, none is sent again; a few blocks among many uses are no wall."""
+    table = HazardTable()
+    for _ in range(3):
+        table.blocked((8.0,) * len(WINDOWS))
+    assert table.is_wall(USUAL, 8.0)
+    assert not table.is_wall(USUAL, 9.5)
+    for _ in range(4):
+        table.passed((9.5,) * len(WINDOWS))
+    assert not table.is_wall(USUAL, 8.0)

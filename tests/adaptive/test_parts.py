@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 from collections import Counter
 from typing import TYPE_CHECKING
@@ -96,15 +97,20 @@ def test_removed_and_avoided_sessions_are_not_probed() -> None:
 
 
 def test_a_probe_that_comes_early_costs_more() -> None:
-    """At a quarter of its rest it costs four tokens; its odds are those of the rung reached."""
+    """At a quarter of its rest it costs four tokens; its odds are those of the rung reached.
+
+    Within the first minute only where nothing works.
+    """
     ladder = Ladder()
     one = record()
-    one.worked, one.rung = True, 3
+    one.worked, one.rung = True, 7
     ladder.add(one)
-    assert ladder.best(4.0, (), 3.9)[0] is None
-    best, _, price = ladder.best(4.0, (), 4.0)
+    assert ladder.best(64.0, (), 3.9)[0] is None
+    best, _, price = ladder.best(64.0, (), 4.0)
     assert (best, price) == (one, 4.0)
-    assert ladder.rested(one, 4.0) == 1
+    assert ladder.rested(one, 64.0) == 5
+    assert ladder.best(4.0, (), 100.0)[0] is None
+    assert ladder.best(4.0, (), math.inf)[0] is one
 
 
 def test_sessions_that_never_worked_are_no_better_than_new_ones() -> None:

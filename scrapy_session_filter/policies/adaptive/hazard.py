@@ -29,6 +29,8 @@ PRIOR_RISK = 0.00125
 PRIOR_USES = 20.0
 LEAST_BLOCKS = 0.4
 """Blocks, older ones discounted, without which there is no evidence: one counts for 3000 uses."""
+WALL = 2.5
+"""Blocks, older ones discounted, that make a wall of an intensity where hardly a use passed."""
 LEAST_SPLIT = 8
 """No limit is looked for under 2 uses per window: first and later uses differ anyway."""
 
@@ -111,10 +113,10 @@ class HazardTable:
         return sum(blocks[low:high]) > 0.9 + 2.0 * below * sum(uses[low:high])
 
     def is_wall(self, scale: int, level: float) -> bool:
-        """Return whether most uses around ``level`` were blocked, as far as is remembered."""
+        """Return whether most uses at ``level`` and above were blocked, as far as is remembered."""
         at = bin_of(level)
-        uses, blocks = self.uses[scale], self.blocks[scale]
-        return sum(blocks[at : at + 2]) + 0.1 > 0.5 * (sum(uses[at : at + 2]) + 1.0)
+        blocks = sum(self.blocks[scale][at:])
+        return blocks > WALL and blocks > 0.5 * sum(self.uses[scale][at:])
 
     def fit(self, scale: int) -> None:
         """Bring `risk` and `hazard` up to date, on one scale."""

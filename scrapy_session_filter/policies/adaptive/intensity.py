@@ -56,20 +56,20 @@ class Meter:
     in the one before, which count with the share of it that is less than a window ago.
     """
 
-    __slots__ = ("_last", "_state")
+    __slots__ = ("last", "state")
 
     def __init__(self, now: float, levels: Sequence[float] = (0.0,) * len(WINDOWS)) -> None:
         """Begin with such intensities, all of it now."""
-        self._last = now
-        self._state = array("d", levels[:_BUCKETS])
-        self._state.extend([now] * len(COUNTING))
-        self._state.extend(levels[_BUCKETS:])
-        self._state.extend([0.0] * len(COUNTING))
+        self.last = now
+        self.state = array("d", levels[:_BUCKETS])
+        self.state.extend([now] * len(COUNTING))
+        self.state.extend(levels[_BUCKETS:])
+        self.state.extend([0.0] * len(COUNTING))
 
     def use(self, now: float) -> Levels:
         """Count a use, and return the intensities with it."""
-        idle, exp, state = now - self._last, math.exp, self._state
-        self._last = now
+        idle, exp, state = now - self.last, math.exp, self.state
+        self.last = now
         levels = [u * exp(idle * rate) + 1.0 for u, rate in zip(state, _RATES)]  # noqa: B905 - speed; the first ones
         state[:_BUCKETS] = array("d", levels)
         for scale, window in enumerate(COUNTING):
@@ -89,9 +89,9 @@ class Meter:
 
     def level(self, scale: int, now: float) -> float:
         """Return the intensity that one more use would have now."""
-        state = self._state
+        state = self.state
         if scale < _BUCKETS:
-            return 1.0 + state[scale] * math.exp((now - self._last) * _RATES[scale])
+            return 1.0 + state[scale] * math.exp((now - self.last) * _RATES[scale])
         window = WINDOWS[scale]
         scale -= _BUCKETS
         gone = now - state[_BEGAN + scale]
@@ -108,7 +108,7 @@ class Meter:
         if scale < _BUCKETS:
             level = self.level(scale, now)
             return WINDOWS[scale] * math.log((level - 1.0) / (most - 1.0)) if level > most else 0.0
-        state, window = self._state, WINDOWS[scale]
+        state, window = self.state, WINDOWS[scale]
         scale -= _BUCKETS
         began, count, before = (state[at + scale] for at in (_BEGAN, _COUNT, _BEFORE))
         if now - began >= window or count + 1.0 > most:  # what counts then is the window before

@@ -8,6 +8,7 @@ soft blocks are back at once. A rested session that is not worth a probe climbs 
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,8 @@ FIRST_REST, FACTOR, RUNGS = 2.0, 2.0, 13
 """Seconds on the lowest rung, and from rung to rung; the highest is 2.3 h. Factor 4 costs .01."""
 UNKNOWN, PRIOR = 1 / 3, 1.5
 """Chance of a probe from a rung of which nothing is known, and how many answers that is worth."""
+EARLIEST = 60.0
+"""Seconds that a session on a higher rung rests at least, as long as others work."""
 FORGET = 0.97
 """Weight of older probes at each new one."""
 
@@ -61,7 +64,8 @@ class Ladder:
         """Return the session whose probe is most likely to succeed, the chance, and its price.
 
         The session stays. A probe of one that has rested enough costs one token, an earlier one as
-        many times more as is missing; what ``tokens`` do not pay is left out.
+        many times more as is missing; what ``tokens`` do not pay is left out. Where they are infinite,
+        as nothing works, even those are offered that have hardly rested.
         """
         best: Record | None = None
         chance, price = 0.0, 1.0
@@ -72,8 +76,9 @@ class Ladder:
                 first = self._first(worked, rung, now)
                 if first is None:
                     continue
-                cost = max(1.0, self.rest(rung) / max(now - first.failed, 0.1))
-                if cost > 1.0 and cost > tokens:
+                idle = max(now - first.failed, 0.1)
+                cost = max(1.0, self.rest(rung) / idle)
+                if cost > tokens or (cost > 1.0 and idle < EARLIEST and tokens < math.inf):
                     continue
                 odds = self.chance(worked, self.rested(first, now)) / cost
                 if odds <= chance:

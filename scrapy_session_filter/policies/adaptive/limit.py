@@ -130,7 +130,8 @@ class Limit:
                 self.safe *= SAFE_STEP
                 self._hits = 0
         if level > 0.8 * self.cap and now > self._grow_at:
-            near = 0.7 * self.edge < self.cap < 1.2 * self.edge
+            known = self.depends or self._hint >= 0  # else the edge was background after all
+            near = known and 0.7 * self.edge < self.cap < 1.2 * self.edge
             if near:
                 self.safe = min(self.safe, self.cap)  # beyond the old cap, scouts go first
             raised = self.cap * (1.0 + 0.1 / 2.0**self.met if near else 1.5)

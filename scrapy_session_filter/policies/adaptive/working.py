@@ -9,10 +9,9 @@ succeeds, less the risk at its intensity, per cost of a request, half of which i
 from __future__ import annotations
 
 import math
-from operator import itemgetter
 from typing import TYPE_CHECKING
 
-from scrapy_session_filter.policies.adaptive.intensity import bin_of
+from scrapy_session_filter.policies.adaptive.intensity import DECAYING, bin_of
 
 if TYPE_CHECKING:
     from random import Random
@@ -35,7 +34,6 @@ SPREADING = 0.25
 MEAN_STEP = 0.005
 """Step of the moving average of the working sessions' success."""
 LATENCY_STEP = 0.02
-_value = itemgetter(0)
 
 
 class Choice:
@@ -141,23 +139,19 @@ class WorkingSet:
         needed = limit.window / (self.latency * limit.cap)
         return self._slots * max(1.0, SPARE * needed)
 
-    def _promote(self, rated: list[tuple[float, Record]], limit: Limit) -> None:
-        """Let the best outsider into the elite, in place of the worst that was looked at."""
-        best = max((r for r in rated if not r[1].elite), key=_value, default=None)
-        if best is None:
-            return
+    def _promote(self, best: Record, worst: Record | None, limit: Limit) -> None:
+        """Let the best outsider into the elite, in place of the worst there if it is full."""
         elite = self._elite
         if len(elite) < self._room(limit):
-            elite.append(best[1])
+            elite.append(best)
+        elif worst is not None:
+            worst.elite = False
+            elite[elite.index(worst)] = best
         else:
-            worst = min((r for r in rated if r[1].elite), key=_value, default=None)
-            if worst is None or worst[0] >= best[0]:
-                return
-            worst[1].elite = False
-            elite[elite.index(worst[1])] = best[1]
-        best[1].elite = True
+            return
+        best.elite = True
 
-    def choose(
+    def choose(  # noqa: C901, PLR0912, PLR0915 - one pass over eight sessions, on the hot path
         self, ask: Ask, limit: Limit, fresh: Fresh, *, scouts: bool, trials: bool, few: bool
     ) -> Choice:
         """Return the best session to use now.
@@ -173,7 +167,10 @@ class WorkingSet:
         latency = self.latency or 1.0
         prior = 2.0 * max(self.mean, fresh.chance)  # one that worked is no worse than a new one
         half = 0.5 / latency
-        rated: list[tuple[float, Record]] = []
+        exp = math.exp
+        window = limit.window
+        decays = scale < len(DECAYING)
+        best_value, best, worst_value, worst = 0.0, None, math.inf, None
         trial, trial_cap = (limit.trial if trials else -1), limit.trial_cap
         tried, tried_level = None, 0.0
         for record in self._look(few):
@@ -184,7 +181,12 @@ class WorkingSet:
             if resting and record.group in resting and resting[record.group].until > now:
                 continue
             meter = record.meter
-            level = 1.0 if meter is None else meter.level(scale, now)
+            if meter is None:
+                level = 1.0
+            elif decays:  # as `Meter.level` has it
+                level = 1.0 + meter.state[scale] * exp((meter.last - now) / window)
+            else:
+                level = meter.level(scale, now)
             if level > cap and meter is not None:
                 wait = meter.wait(scale, now, cap)
                 if wait < choice.wait:
@@ -201,12 +203,17 @@ class WorkingSet:
             if cap < math.inf:
                 value *= 1.0 - SPREADING * (level / cap) ** 2
             seconds = (record.latency + 2.0 * latency) / (record.weight + 2.0)
-            rated.append((value / (0.5 + half * seconds), record))
+            lasting = value / (0.5 + half * seconds)
+            if record.elite:
+                if lasting < worst_value:
+                    worst_value, worst = lasting, record
+            elif lasting > best_value:
+                best_value, best = lasting, record
             value /= 0.5 + half * seconds * (1.0 + SHARING * in_flight)
             if value > choice.value:
                 choice.record, choice.value, choice.risk = record, value, risk
         if choice.record is None and tried is not None:
             choice.record, choice.trial = tried, True
-        if len(self._members) > LOOK and not few:
-            self._promote(rated, limit)
+        if best is not None and not few and len(self._members) > LOOK:
+            self._promote(best, worst if worst_value < best_value else None, limit)
         return choice
