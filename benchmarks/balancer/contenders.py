@@ -20,16 +20,16 @@ ROOT = HERE.parent.parent
 RETRIES = 10
 """Retries a page may cost, for everybody: the plugin's default."""
 
-ROTATING, CRAWLEE = "scrapy-rotating-proxies==0.6.2", "crawlee==1.11.0"
+ROTATING, CRAWLEE = "scrapy scrapy-rotating-proxies==0.6.2", "crawlee==1.11.0"
 
 
 @dataclass(frozen=True)
 class Contender:
-    """One way to crawl: a script, the package it needs in an environment of its own, settings."""
+    """One way to crawl: a script, the packages it needs in an environment of its own, settings."""
 
     name: str
     script: str = "fetch_scrapy.py"
-    package: str | None = None
+    packages: str | None = None
     settings: dict[str, Any] = field(default_factory=dict)
     proxies: str | None = None  # the setting that takes the list
 
@@ -60,7 +60,7 @@ CONTENDERS = {
         _ours("classic"),
         Contender(
             "rotating-proxies",
-            package=ROTATING,
+            packages=ROTATING,
             settings={
                 "DOWNLOADER_MIDDLEWARES": {
                     "rotating_proxies.middlewares.RotatingProxyMiddleware": 610,
@@ -70,7 +70,7 @@ CONTENDERS = {
             },
             proxies="ROTATING_PROXY_LIST",
         ),
-        Contender("crawlee", script="fetch_crawlee.py", package=CRAWLEE),
+        Contender("crawlee", script="fetch_crawlee.py", packages=CRAWLEE),
         Contender(
             "random",
             settings={"DOWNLOADER_MIDDLEWARES": {"__main__.RandomProxy": 740}, **_RETRY},
@@ -167,14 +167,14 @@ def _environment() -> dict[str, str]:
 
 
 def _python(contender: Contender, folder: Path) -> Path:
-    """Return the interpreter of a contender, after installing its package if need be."""
-    if contender.package is None:
+    """Return the interpreter of a contender, after installing its packages if need be."""
+    if contender.packages is None:
         return Path(sys.executable)
     home = Path(os.environ.get("BENCHMARK_PEERS", folder.parent / "peers")) / contender.name
     if not (home / "ready").exists():
-        print(f"installing {contender.package} into {home}", file=sys.stderr)
+        print(f"installing {contender.packages} into {home}", file=sys.stderr)
         subprocess.run([sys.executable, "-m", "venv", str(home)], check=True)
         pip = [str(home / "bin" / "python"), "-m", "pip", "--quiet", "install"]
-        subprocess.run([*pip, contender.package], check=True, stderr=subprocess.DEVNULL)
+        subprocess.run([*pip, *contender.packages.split()], check=True, stderr=subprocess.DEVNULL)
         (home / "ready").touch()
     return home / "bin" / "python"

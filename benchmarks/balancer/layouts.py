@@ -57,6 +57,17 @@ LAYOUTS = {
         Layout(
             name="scarce", pages=3000, proxies=400, good=22, limit=40, window=10, most_requests=1.6
         ),
+        Layout(  # within what a slow or busy machine can do
+            name="slow",
+            pages=800,
+            proxies=60,
+            good=24,
+            limit=8,
+            window=10,
+            subnets=3,
+            concurrency=16,
+            most_requests=1.3,
+        ),
         Layout(
             name="minute",
             pages=2500,

@@ -58,7 +58,7 @@ def test_each_site_at_its_own_pace(world: World, crawl: Crawler) -> None:
     first = world.site.visits[0].time
     assert last["fast.example"] - first < 0.8 * (last["slow.example"] - first)
     to_slow = [v for v in world.site.visits if v.host == "slow.example"]
-    assert len(to_slow) < 1.4 * len(slow)
+    assert len(to_slow) < 1.8 * len(slow)
 
 
 @pytest.fixture

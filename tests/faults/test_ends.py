@@ -160,4 +160,4 @@ def test_a_hard_exit_is_like_a_kill(world: World, crawl: Crawler) -> None:
     assert result.exit_code == 7
     rows = saved_rows(crawl)
     assert len(rows) == 16
-    assert sum(row["oks"] for row in rows) == 50
+    assert 25 <= sum(row["oks"] for row in rows) <= 50

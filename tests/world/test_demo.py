@@ -37,7 +37,7 @@ def run_demo(tmp_path: Path, *command: str, timeout: float = 120, **env: str) ->
 
 
 def test_demo(tmp_path: Path) -> None:
-    """Without the plugin pages are lost, with it none, and the second run starts from the first."""
+    """Without the plugin pages are lost; with it none, for far fewer requests, and sessions are kept."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         port = sock.getsockname()[1]
@@ -47,8 +47,8 @@ def test_demo(tmp_path: Path) -> None:
     assert plain[0] == "without the plugin"
     assert int(plain[1].partition(" ")[0]) < 300
     assert (first[1], second[1]) == ("336 of 336", "336 of 336")
-    assert int(first[3]) > 2 * int(second[3])  # blocked
-    assert float(first[2]) > float(second[2])  # requests a page
+    assert max(float(first[2]), float(second[2])) < 1.3 < float(plain[2])  # requests a page
+    assert max(int(first[3]), int(second[3])) < int(plain[3])  # blocked
     assert first[5] == "0"
     assert int(second[5]) > 10  # sessions remembered
 

@@ -26,7 +26,9 @@ NEWNESS = 0.95
 """Value of a new session of certain success, relative to a known one: it has to connect anew, and
 has no cookies. Without it, a site that blocks nobody would get a new visitor with each request."""
 RESERVED = 3
-"""Pages that have failed so often only go where it works."""
+"""Pages that have failed so often only go where it works,"""
+STUCK = 10.0
+"""unless that is further off than so many seconds: there may be no other pages left to explore with."""
 
 
 class Chooser:
@@ -67,7 +69,7 @@ class Chooser:
         if dry:
             if self._known.drought.wait(ask.now) > 0:
                 return None
-        elif ask.attempt >= RESERVED:
+        elif ask.attempt >= RESERVED and not self._is_stuck(ask, choice):
             return None
         fresh = self._known.fresh.chance if ask.can_create else 0.0
         # the ladder is looked at when it may matter, and now and then so that sessions climb it
@@ -94,6 +96,12 @@ class Chooser:
         rung = self._known.ladder.rested(probe, ask.now)
         self._known.ladder.remove(probe)
         return Decision.use(probe.session, "probe", Pick(How.PROBE, rung, probe.worked, price))
+
+    def _is_stuck(self, ask: Ask, choice: Choice) -> bool:
+        """Return whether waiting for a session that works will not help this page soon."""
+        if choice.wait < math.inf:
+            return choice.wait > STUCK
+        return len(self._known.working) <= len(ask.avoid)  # it has failed on all of them
 
     def _exploit(self, choice: Choice) -> Decision | None:
         """Use a working session; what scarcity costs on this pick is what exploring may cost."""
