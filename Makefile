@@ -18,8 +18,8 @@ demo-browser: .venv/test-ready  ## the same shop by browser sessions; needs a Ch
 demo-distributed: .venv/test-ready  ## crawl it with three processes that share URLs and sessions
 	$(BIN)/python example_project/distributed_demo.py $(ARGS)
 
-test: .venv/test-ready  ## all tests but the long ones; ARGS="-k name" picks
-	$(BIN)/python -m pytest -m "not soak" $(ARGS)
+test: .venv/test-ready  ## all tests but the long ones, two files at a time; ARGS="-k name" picks
+	$(BIN)/python -m pytest -m "not soak" --numprocesses 2 --dist loadfile $(ARGS)
 
 soak: .venv/test-ready  ## the long fault and endurance tests
 	$(BIN)/python -m pytest -m soak $(ARGS)

@@ -28,6 +28,6 @@ SHOP_WORLD = {
     "keep": False,
 }
 SHOP_BANS = {"forbidden": 0.15, "captcha": 0.15, "captcha-gzip": 0.15, "captcha-redirect": 0.15}
-SHOP_LIMIT = {"requests": 16, "window": 1.0, "ban": 1.0}
+SHOP_LIMIT = {"requests": 40, "window": 10.0, "ban": 10.0}  # seconds, as load balancers often count
 
 TELNETCONSOLE_ENABLED = False

@@ -61,13 +61,13 @@ def test_each_session_is_one_browser(
         assert ("Chrome" in agent) == ("Google Chrome" in hints)
         assert len({visit.headers["accept"] for visit in visits}) == 1
         assert "Scrapy" not in str(visits[0].headers)
-        # whatever came back first set the visitor's cookie; it is never another's
-        assert len({cookie(visit) for visit in visits} - {""}) == 1
         assert "proxy-authorization" not in visits[0].headers
     assert len(agents) >= 2
     assert not world.site.direct_visits
     jars = [{cookie(v) for v in visits} - {""} for visits in sessions.values()]
-    assert len(set().union(*jars)) == 6
+    # requests that went out together before the first answer may each be given one
+    assert all(jars)
+    assert len(set().union(*jars)) == sum(map(len, jars))
 
 
 def test_a_target_is_for_life(make_world: Callable[..., World], crawl: Crawler) -> None:
