@@ -248,10 +248,14 @@ def test_a_logged_out_session_is_renewed_once(
     assert Counter(item["url"] for item in result.items) == Counter(p["url"] for p in pages)
     assert all(item["title"] == "A page" for item in result.items)
     sessions = club.visits_by_session()
-    assert len(sessions) == len(club.expelled) == (1 if policy == "until-blocked" else 3)
-    for asked in sessions.values():
-        assert asked.count("/enter") == asked.count("/welcome") == 2
-    assert result.log.count("renewal=True") == stat(result, "inits/started") / 2 == len(sessions)
+    expelled, late = len(club.expelled), len(sessions) - len(club.expelled)
+    assert len(sessions) == (1 if policy == "until-blocked" else 3)
+    assert late in (0, len(sessions) // 3)  # the last session may have come after the expulsion
+    for page in ("/enter", "/welcome"):
+        entered = sorted(asked.count(page) for asked in sessions.values())
+        assert entered == [1] * late + [2] * expelled
+    assert result.log.count("renewal=True") == expelled
+    assert stat(result, "inits/started") == len(sessions) + expelled
     assert 0 < stat(result, "logged_out") <= 16
     assert stat(result, "sessions/retired") == stat(result, "retries") == 0
     retried = [path for asked in sessions.values() for path in asked]
