@@ -248,14 +248,16 @@ def test_a_logged_out_session_is_renewed_once(
     assert Counter(item["url"] for item in result.items) == Counter(p["url"] for p in pages)
     assert all(item["title"] == "A page" for item in result.items)
     sessions = club.visits_by_session()
-    expelled, late = len(club.expelled), len(sessions) - len(club.expelled)
     assert len(sessions) == (1 if policy == "until-blocked" else 3)
-    assert late in (0, len(sessions) // 3)  # the last session may have come after the expulsion
-    for page in ("/enter", "/welcome"):
-        entered = sorted(asked.count(page) for asked in sessions.values())
-        assert entered == [1] * late + [2] * expelled
-    assert result.log.count("renewal=True") == expelled
-    assert stat(result, "inits/started") == len(sessions) + expelled
+    entered = [asked.count("/enter") for asked in sessions.values()]
+    assert entered == [asked.count("/welcome") for asked in sessions.values()]
+    # one that came after the expulsion, or is not used after it, signs in once only
+    assert set(entered) <= {1, 2}
+    renewed = entered.count(2)
+    assert 0 < renewed <= len(club.expelled)
+    # one that was still signing in when all were expelled signs in again as a new one
+    assert 0 < result.log.count("renewal=True") <= renewed
+    assert stat(result, "inits/started") == len(sessions) + renewed
     assert 0 < stat(result, "logged_out") <= 16
     assert stat(result, "sessions/retired") == stat(result, "retries") == 0
     retried = [path for asked in sessions.values() for path in asked]
