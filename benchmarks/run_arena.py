@@ -25,7 +25,7 @@ from benchmarks.arena import Result, simulate
 from benchmarks.arena_oracle import Oracle, OracleNoLatency
 from benchmarks.contender import Product
 from benchmarks.peers import PEERS
-from benchmarks.worlds import Cfg, random_world, scenarios
+from benchmarks.worlds import Cfg, chosen_worlds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -152,12 +152,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--json", default="", help="append one line per run to this file")
     parser.add_argument("--plots", default="", help="directory for ratio.png and pages.png")
     options = parser.parse_args(argv)
-    if options.random:
-        first, last = map(int, options.random.split(":"))
-        configs = [random_world(i) for i in range(first, last)]
-    else:
-        wanted = tuple(options.scenarios.split(","))
-        configs = [config for config in scenarios() if config.name.startswith(wanted)]
+    configs = chosen_worlds(options.scenarios, options.random)
     policies = chosen(options.policies, options.policy)
     lines: list[dict[str, Any]] = []
     seeds = range(options.seed0, options.seed0 + options.seeds)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.arena import simulate
 from benchmarks.arena_oracle import Oracle
 from benchmarks.contender import Product
-from benchmarks.worlds import Cfg, random_world, scenarios
+from benchmarks.worlds import Cfg, chosen_worlds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -99,12 +99,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--pages", type=int, default=0, help="a shorter crawl than the worlds have")
     parser.add_argument("--only", default="", help="comma-separated names of constants")
     options = parser.parse_args(argv)
-    if options.random:
-        first, last = map(int, options.random.split(":"))
-        configs = [random_world(i) for i in range(first, last)]
-    else:
-        wanted = tuple(options.scenarios.split(","))
-        configs = [config for config in scenarios() if config.name.startswith(wanted)]
+    configs = chosen_worlds(options.scenarios, options.random)
     for config in configs:
         config.pages = options.pages or config.pages
     only = set(filter(None, options.only.split(",")))

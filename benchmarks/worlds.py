@@ -375,3 +375,16 @@ def random_world(i: int) -> Cfg:  # noqa: C901, PLR0912 - a list of independent 
     if g.random() < 0.15:
         c.restart_at = 0.5
     return c
+
+
+def chosen_worlds(names: str, random: str) -> list[Cfg]:
+    """Return the worlds that a command line names.
+
+    ``names``: comma-separated beginnings of scenarios' names. ``random``: ``FROM:TO``, the numbers of
+    random worlds instead, or empty.
+    """
+    if random:
+        first, last = map(int, random.split(":"))
+        return [random_world(number) for number in range(first, last)]
+    wanted = tuple(names.split(","))
+    return [config for config in scenarios() if config.name.startswith(wanted)]

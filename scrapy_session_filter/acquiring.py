@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from scrapy_session_filter.exceptions import SessionFilterSessionGone
@@ -11,6 +12,8 @@ from scrapy_session_filter.refusals import IgnoredSessionGone
 from scrapy_session_filter.tracking import OPTIONAL, PIN
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from scrapy import Request
 
     from scrapy_session_filter.extension import SessionFilterExtension
@@ -29,6 +32,7 @@ class Acquirer:
     def __init__(self, extension: SessionFilterExtension) -> None:
         self._extension = extension
         self._settings = extension.settings
+        self._brief = min(BRIEF, extension.settings.wait_timeout)
 
     async def acquire(self, request: Request, track: Track, pool: SessionPool) -> Lease | None:
         """Return a lease, or None where the request has to go back to the scheduler."""
@@ -49,7 +53,7 @@ class Acquirer:
                 extension.count("waits")
                 if pin is not None:
                     self._check_patience(str(pin), track, pool)
-                return await self._wait(request, track, pool, None if pin is None else str(pin))
+                return await self._wait(track, pool, None if pin is None else str(pin))
             except SessionFilterSessionGone as gone:
                 if request.meta.get(OPTIONAL) or track.stays:
                     track.stays = False
@@ -75,15 +79,24 @@ class Acquirer:
 
     async def pause(self, track: Track) -> None:
         """Wait before a request asks again, or goes back, for what only the store can bring."""
-        extension, timeout = self._extension, self._settings.wait_timeout
-        if extension.waiting >= extension.most_waiting and not track.inline:
-            await asyncio.sleep(min(BRIEF, timeout))
+        if self._is_crowded(track):
+            await asyncio.sleep(self._brief)
             return
-        extension.waiting += 1
+        with self._waiting():
+            await asyncio.sleep(self._settings.wait_timeout)
+
+    def _is_crowded(self, track: Track) -> bool:
+        """Return whether too many wait already; one without a scheduler behind it waits all the same."""
+        extension = self._extension
+        return extension.waiting >= extension.most_waiting and not track.inline
+
+    @contextmanager
+    def _waiting(self) -> Iterator[None]:
+        self._extension.waiting += 1
         try:
-            await asyncio.sleep(timeout)
+            yield
         finally:
-            extension.waiting -= 1
+            self._extension.waiting -= 1
 
     def _check_patience(self, pin: str, track: Track, pool: SessionPool) -> None:
         now = time.time()  # a pin may wait in the scheduler's queue over a restart
@@ -92,17 +105,14 @@ class Acquirer:
         elif 0 < self._settings.exhausted_timeout < now - track.asked:
             raise SessionFilterSessionGone(pin, pool.site)
 
-    async def _wait(
-        self, request: Request, track: Track, pool: SessionPool, pin: str | None
-    ) -> Lease | None:
+    async def _wait(self, track: Track, pool: SessionPool, pin: str | None) -> Lease | None:
         """Wait up to ``WAIT_TIMEOUT``; where no scheduler stands behind it, until there is a lease."""
         extension = self._extension
-        if extension.waiting >= extension.most_waiting and not track.inline:
+        if self._is_crowded(track):
             if pin is None or not extension.has_queue:
-                await asyncio.sleep(min(BRIEF, self._settings.wait_timeout))
+                await asyncio.sleep(self._brief)
             return None
-        extension.waiting += 1
-        try:
+        with self._waiting():
             while True:
                 lease = await pool.acquire(
                     timeout=self._settings.wait_timeout,
@@ -116,5 +126,3 @@ class Acquirer:
                     track.avoid = []  # it has failed on all there are: else it would wait for ever
                 if not track.inline or extension.closing or pool.given_up:
                     return None
-        finally:
-            extension.waiting -= 1

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from scrapy.utils.httpobj import urlparse_cached
 
+from scrapy_session_filter.refusals import IgnoredRefused
 from scrapy_session_filter.tracking import OPT_OUT, PIN
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from scrapy import Request
+
+logger = logging.getLogger("scrapy_session_filter")
 
 
 def goes_without(request: Request, count: Callable[[str], None] = lambda why: None) -> bool:
@@ -25,11 +29,24 @@ def goes_without(request: Request, count: Callable[[str], None] = lambda why: No
     return urlparse_cached(request).scheme == "data"
 
 
-def refusal(request: Request, of_engine: Callable[[Request], str | None]) -> str | None:
-    """Return why a request cannot carry a session, so that it never goes out without; else None.
+def needs_session(
+    request: Request, of_engine: Callable[[Request], str | None], count: Callable[[str], None]
+) -> bool:
+    """Return whether a request is to get a session; False: it goes its own way.
 
-    ``of_engine`` says what its download engine has against it.
+    ``of_engine`` says what its download engine has against one, ``count`` hears what is not usual.
+    Raises `IgnoredRefused` where the request cannot carry a session: it must not go out without.
     """
+    if goes_without(request, count):
+        return False
+    if (why := _refusal(request, of_engine)) is not None:
+        count("refused")
+        logger.error("%s", why)
+        raise IgnoredRefused(why)
+    return True
+
+
+def _refusal(request: Request, of_engine: Callable[[Request], str | None]) -> str | None:
     meta = request.meta
     scheme = urlparse_cached(request).scheme
     if scheme not in ("http", "https"):

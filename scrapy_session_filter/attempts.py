@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from scrapy import Request
     from scrapy.http import Response
 
-    from scrapy_session_filter.engines import EngineBinding
+    from scrapy_session_filter.engines import Engines
 
 _OF_A_CHAIN = ("redirect_times", "redirect_ttl", "redirect_urls", "redirect_reasons")
 _CHANGED_ON_THE_WAY = (
@@ -40,7 +40,7 @@ def again(
     request: Request,
     track: Track,
     *,
-    binding: EngineBinding | None = None,
+    binding: Engines | None = None,
     failed: bool = False,
     stays: bool = False,
 ) -> Request:

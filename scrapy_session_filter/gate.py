@@ -102,9 +102,10 @@ class ProxyGate:
         """Scrub the request; with an HTTP cache, judge now and keep blocks out of it."""
         if META_KEY in request.meta:
             binding = self._extension.binding.of(request)
-            if binding is not None and binding.awaits:
-                response = await self._collect(request, binding, response) or response
-            self._extension.binding.scrub(request)
+            if binding is not None:
+                if binding.awaits:
+                    response = await self._collect(request, binding, response) or response
+                binding.scrub(request)
             if self._caches and "cached" not in response.flags:
                 await self._guard_cache(request, response)
         return response
@@ -123,9 +124,10 @@ class ProxyGate:
         """Scrub the request; an engine may know of an answer after all."""
         if META_KEY in request.meta:
             binding = self._extension.binding.of(request)
-            if binding is not None and binding.awaits:
-                return self._collect_failure(request, binding, exception)
-            self._extension.binding.scrub(request)
+            if binding is not None:
+                if binding.awaits:
+                    return self._collect_failure(request, binding, exception)
+                binding.scrub(request)
         return None
 
     async def _collect_failure(

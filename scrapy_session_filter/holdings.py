@@ -94,7 +94,6 @@ class Holdings:
 
     def gain(self, share: Share, now: float, wall_offset: float) -> tuple[Restored, set[str]]:
         """Take in what was claimed; returns what became of its sessions, and exits without a use."""
-        self._short = share.short
         self.list_changed = False
         pool = self._pool
         names = [REST + exit_ for exit_ in share.exits]

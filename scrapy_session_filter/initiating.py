@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from scrapy import Request
 
-from scrapy_session_filter.admission import goes_without, refusal
+from scrapy_session_filter.admission import needs_session
 from scrapy_session_filter.exceptions import ConfigurationError, SessionFilterInitError
+from scrapy_session_filter.hook_errors import HookErrors
 from scrapy_session_filter.inits import INIT, INIT_FAILED, SiteInits
 from scrapy_session_filter.refusals import IgnoredRefused
 from scrapy_session_filter.session import Lease
@@ -102,7 +103,7 @@ class InitRunner:
         self._hook = hook
         self._check = check
         self._running: dict[str, _Init] = {}  # by their lease's id
-        self._complained: set[str] = set()
+        self._errors = HookErrors(extension.count)
 
     def for_pool(self, pool: SessionPool) -> SiteInits:
         """Return what decides about the inits of a new pool."""
@@ -171,7 +172,7 @@ class InitRunner:
                 done = await asyncio.wait_for(done, LONGEST_INIT)
         except Exception as error:  # noqa: BLE001 - a user's hook may raise anything
             if init.verdict.kind is Kind.OK and not init.broken:
-                self._complain(f"{HOOK} raised {type(error).__name__}", error)
+                self._errors.note(f"{HOOK} raised {type(error).__name__}", error)
         else:
             if done is None or done:
                 return None
@@ -232,12 +233,8 @@ class InitRunner:
         self._clean(request, track)
         fresh = Track(init=track.init)
         fresh.put_on(request)
-        if goes_without(request, self._extension.count):
+        if not needs_session(request, self._extension.binding.refusal, self._extension.count):
             return
-        if (why := refusal(request, self._extension.binding.refusal)) is not None:
-            self._extension.count("refused")
-            logger.error("%s", why)
-            raise IgnoredRefused(why)
         session, now = init.lease.session, self._extension.clock()
         # Under the init's own lease, as one that has ended already: whatever becomes of the request,
         # it counts as no use, and is blamed on nobody before the init as a whole has failed.
@@ -286,14 +283,8 @@ class InitRunner:
             if inspect.isawaitable(found):
                 found = await found
         except Exception as error:  # noqa: BLE001 - a spider may raise anything; the crawl goes on
-            self._complain(f"{CHECK} raised {type(error).__name__}", error)
+            self._errors.note(f"{CHECK} raised {type(error).__name__}", error)
             return False
         if found:
             self._extension.count("logged_out")
         return bool(found) and not self._extension.settings.dry_run
-
-    def _complain(self, what: str, error: Exception) -> None:
-        self._extension.count("hook_errors")
-        if what not in self._complained:
-            self._complained.add(what)
-            logger.error("%s (said once)", what, exc_info=error)

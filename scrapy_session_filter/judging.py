@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import logging
 import time
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ from scrapy.downloadermiddlewares.httpcompression import HttpCompressionMiddlewa
 from scrapy.http import HtmlResponse, Response
 from scrapy.utils.response import get_meta_refresh
 
+from scrapy_session_filter.hook_errors import HookErrors
 from scrapy_session_filter.tracking import is_inline, is_robots
 from scrapy_session_filter.verdict import OK, Kind, Strength, Verdict
 from scrapy_session_filter.verdicts import Stopwatch
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
     from scrapy_session_filter.extension import SessionFilterExtension
     from scrapy_session_filter.session import Lease
-
-logger = logging.getLogger("scrapy_session_filter")
 
 SPIDER_HOOK = "session_filter_blocked"
 
@@ -39,7 +37,7 @@ class AnswerJudge:
         self._refreshes = settings.getbool("METAREFRESH_ENABLED")
         self._ignored_tags = settings.getlist("METAREFRESH_IGNORE_TAGS")
         self._longest_refresh = settings.getint("METAREFRESH_MAXDELAY")
-        self._complained: set[str] = set()
+        self._errors = HookErrors(extension.count)
         self._stopwatch = Stopwatch()
 
     async def answer(
@@ -102,12 +100,12 @@ class AnswerJudge:
             if inspect.isawaitable(opinion):
                 opinion = await opinion
         except Exception as error:  # noqa: BLE001 - a spider may raise anything; the crawl goes on
-            self._complain(f"{SPIDER_HOOK} raised {type(error).__name__}", error)
+            self._ignore(f"raised {type(error).__name__}", error)
             return verdict
         if opinion is None:
             return verdict
         if not isinstance(opinion, bool):
-            self._complain(f"{SPIDER_HOOK} returned a {type(opinion).__name__}, not a bool", None)
+            self._ignore(f"returned a {type(opinion).__name__}, not a bool")
             return verdict
         if not opinion:
             return OK if verdict.is_block else verdict
@@ -115,11 +113,8 @@ class AnswerJudge:
             return verdict
         return Verdict(Kind.BLOCKED, "spider", Strength.STRONG)
 
-    def _complain(self, what: str, error: Exception | None) -> None:
-        self._extension.count("hook_errors")
-        if what not in self._complained:
-            self._complained.add(what)
-            logger.error("%s; its opinion is not heard (said once)", what, exc_info=error)
+    def _ignore(self, what: str, error: Exception | None = None) -> None:
+        self._errors.note(f"{SPIDER_HOOK} {what}; its opinion is not heard", error)
 
     def failure(self, request: Request, exception: Exception, lease: Lease) -> Verdict:
         """Return the verdict on a failed download."""

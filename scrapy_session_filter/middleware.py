@@ -14,7 +14,7 @@ from scrapy import signals
 from scrapy.exceptions import IgnoreRequest
 
 from scrapy_session_filter.acquiring import Acquirer
-from scrapy_session_filter.admission import goes_without, refusal
+from scrapy_session_filter.admission import needs_session
 from scrapy_session_filter.attempts import again, may_try_again, report_block, start_of
 from scrapy_session_filter.exceptions import StoreError
 from scrapy_session_filter.extension import extension_of
@@ -91,12 +91,8 @@ class SessionFilterMiddleware:
             return None
         how = arrival(request, track)
         track = Track() if track is None else self._take_over(request, track, how)
-        if goes_without(request, self._extension.count):
+        if not needs_session(request, self._extension.binding.refusal, self._extension.count):
             return None
-        if (why := refusal(request, self._extension.binding.refusal)) is not None:
-            self._extension.count("refused")
-            logger.error("%s", why)
-            raise IgnoredRefused(why)
         # A copy of ours that comes back without having been scheduled is looped by download_async.
         track.inline = is_inline(request) or (how is Arrival.AGAIN and not track.scheduled)
         goes_on = how is Arrival.REDIRECT and track.site and track.session

@@ -148,8 +148,6 @@ class Roster:
     def join(self, session: Session, now: float) -> None:
         """Take in a session whose proxy is taken for it."""
         self.sessions[session.id] = session
-        if session.state is State.RESTING and session.wake <= now:  # while nobody was here
-            session.state = State.LIVE
         session.barred = self.inits is not None and session.inited is None
         self.resting += session.state is State.RESTING
         self._policy.added(session)

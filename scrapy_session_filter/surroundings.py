@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("scrapy_session_filter")
 
+SCHEMES = ("http", "https")
+"""Of the requests that can have a session."""
 _ASYNCIO_REACTOR = "twisted.internet.asyncioreactor.AsyncioSelectorReactor"
 _IPV4_RESOLVER = "CachingThreadedResolver"
 _COMPONENTS = {
@@ -60,13 +62,17 @@ def check_surroundings(settings: BaseSettings, *, direct: bool) -> None:
         _refuse("HTTPPROXY_ENABLED", False, expected)
 
 
+def download_handlers(settings: BaseSettings) -> dict[str, Any]:
+    """Return the handlers of http and https as they are set; a scheme without one is left out."""
+    handlers = settings.getwithbase("DOWNLOAD_HANDLERS")
+    return {scheme: handlers[scheme] for scheme in SCHEMES if handlers.get(scheme) is not None}
+
+
 def check_impersonating(settings: BaseSettings) -> None:
     """Refuse download handlers that would ignore the session's impersonation target."""
-    handlers = settings.getwithbase("DOWNLOAD_HANDLERS")
-    for scheme in ("http", "https"):
-        handler = handlers.get(scheme)
-        names = {base.__name__ for base in getattr(_load(handler), "__mro__", ())}
-        if handler is not None and "ImpersonateDownloadHandler" not in names:
+    for scheme, handler in download_handlers(settings).items():
+        names = {base.__name__ for base in getattr(load_quietly(handler), "__mro__", ())}
+        if "ImpersonateDownloadHandler" not in names:
             path = handler if isinstance(handler, str) else global_object_name(handler)
             expected = (
                 "'scrapy_impersonate.ImpersonateDownloadHandler', for SESSION_FILTER_IMPERSONATE"
@@ -86,11 +92,9 @@ def wire_of(settings: BaseSettings) -> Wire:
     except (LookupError, TypeError):
         expected = "the name of an encoding, such as 'latin-1' or 'utf-8'"
         _refuse("HTTPPROXY_AUTH_ENCODING", encoding, expected)
-    handlers = settings.getwithbase("DOWNLOAD_HANDLERS")
     wires = [
-        _wire_of_handler(scheme, handlers[scheme], settings)
-        for scheme in ("http", "https")
-        if handlers.get(scheme) is not None
+        _wire_of_handler(scheme, handler, settings)
+        for scheme, handler in download_handlers(settings).items()
     ]
     return Wire(
         auth_encoding=encoding,
@@ -102,7 +106,7 @@ def wire_of(settings: BaseSettings) -> Wire:
 
 def _wire_of_handler(scheme: str, handler: Any, settings: BaseSettings) -> Wire:
     path = handler if isinstance(handler, str) else global_object_name(handler)
-    cls = _load(handler)
+    cls = load_quietly(handler)
     if path.endswith("H2DownloadHandler") or not getattr(cls, "supports_proxies", True):
         expected = "a handler that can use a proxy (this one cannot)"
         _refuse(f"DOWNLOAD_HANDLERS[{scheme!r}]", path, expected)
@@ -131,7 +135,7 @@ def _check_reactor(settings: BaseSettings) -> None:
         fits = is_reactor_installed() and is_asyncio_reactor_installed()
     else:
         asyncio_reactor = load_object(_ASYNCIO_REACTOR)
-        reactor = _load(path)
+        reactor = load_quietly(path)
         fits = isinstance(reactor, type) and issubclass(reactor, asyncio_reactor)
     if not fits:
         _refuse("TWISTED_REACTOR", path, repr(_ASYNCIO_REACTOR))
@@ -202,7 +206,7 @@ def _order_of(cls: type, settings: BaseSettings, default: float | None) -> float
     """Return where a middleware of Scrapy's or a subclass of it stands; ``default``: nowhere."""
     found: dict[type, float] = {}
     for component, order in settings.getwithbase("DOWNLOADER_MIDDLEWARES").items():
-        loaded = _load(component)
+        loaded = load_quietly(component)
         if isinstance(loaded, type) and issubclass(loaded, cls):
             found.pop(loaded, None)
             if isinstance(order, (int, float)):
@@ -215,7 +219,7 @@ def _order_of(cls: type, settings: BaseSettings, default: float | None) -> float
     return default
 
 
-def _load(path: Any) -> Any:
+def load_quietly(path: Any) -> Any:
     """Return what Scrapy will load, or None: saying why it cannot be loaded is Scrapy's part."""
     try:
         return load_object(path)

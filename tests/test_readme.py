@@ -168,7 +168,7 @@ def counted_stats() -> Iterator[str]:
                 yield from _patterns(arguments[0])
 
 
-_COUNTING = ("count", "set_value", "inc_value")
+_COUNTING = ("count", "_count", "set_value", "inc_value")
 
 
 def _patterns(node: ast.expr) -> list[str]:

@@ -33,10 +33,6 @@ class Contender:
     settings: dict[str, Any] = field(default_factory=dict)
     proxies: str | None = None  # the setting that takes the list
 
-    @property
-    def is_ours(self) -> bool:
-        return self.proxies == "SESSION_FILTER_PROXIES"
-
 
 def _ours(policy: str) -> Contender:
     settings = {

@@ -29,8 +29,6 @@ class Layout:
     latency: float = 0.05
     subnets: int = 1
     concurrency: int = 32
-    most_requests: float | None = None
-    """Requests a page that the adaptive policy may need here; None: no such goal."""
 
     @property
     def allowed(self) -> float:
@@ -51,12 +49,8 @@ class Layout:
 LAYOUTS = {
     layout.name: layout
     for layout in (
-        Layout(
-            name="limit", pages=4000, proxies=200, good=80, limit=20, window=10, most_requests=1.25
-        ),
-        Layout(
-            name="scarce", pages=3000, proxies=400, good=22, limit=40, window=10, most_requests=1.6
-        ),
+        Layout(name="limit", pages=4000, proxies=200, good=80, limit=20, window=10),
+        Layout(name="scarce", pages=3000, proxies=400, good=22, limit=40, window=10),
         Layout(  # within what a slow or busy machine can do
             name="slow",
             pages=800,
@@ -66,7 +60,6 @@ LAYOUTS = {
             window=10,
             subnets=3,
             concurrency=16,
-            most_requests=1.3,
         ),
         Layout(
             name="minute",

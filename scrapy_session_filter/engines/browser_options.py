@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Any
 
 from scrapy_session_filter.components import CONTEXT_SETTING, check_context
 from scrapy_session_filter.engines.browser_state import keep_storage, storage_state
 from scrapy_session_filter.engines.fitting import first_language
+from scrapy_session_filter.hook_errors import HookErrors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from scrapy_session_filter.engines.browser_state import Row
     from scrapy_session_filter.session import Session
-
-logger = logging.getLogger("scrapy_session_filter")
 
 _ENGINE = "playwright"  # our part of ``session.engine``
 _CONTEXT, _ORIGINS = "context", "origins"
@@ -32,8 +30,7 @@ class ContextOptions:
         self, chosen: Row | Callable[[Session], object], count: Callable[[str], None]
     ) -> None:
         self._chosen = chosen
-        self.count = count
-        self._complained = False
+        self._errors = HookErrors(count)
 
     def chosen(self, session: Session) -> Row:
         """Return what the project wants for a session; its function is asked once."""
@@ -69,11 +66,8 @@ class ContextOptions:
     def _ask(self, function: Callable[[Session], object], session: Session) -> Row:
         try:
             return check_context(function(session))
-        except Exception:  # the project's function may raise anything; the crawl goes on
-            self.count("hook_errors")
-            if not self._complained:
-                self._complained = True
-                logger.exception("%s failed (said once)", CONTEXT_SETTING)
+        except Exception as error:  # noqa: BLE001 - the project's function may raise anything
+            self._errors.note(f"{CONTEXT_SETTING} failed", error)
             return {}
 
 

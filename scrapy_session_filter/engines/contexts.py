@@ -53,7 +53,6 @@ class Context:
     users: weakref.WeakSet[Request] = field(default_factory=weakref.WeakSet)
     pages: weakref.WeakSet[Any] = field(default_factory=weakref.WeakSet)
     synced: dict[Key, Row] = field(default_factory=dict, repr=False)
-    touched: float = 0.0
     closing: bool = False
     opening: bool = False
     leaving: bool = False  #: it is to be closed as soon as it is free
@@ -159,7 +158,6 @@ class Contexts:
         context.users.discard(request)
         if page is not None and not page.is_closed():
             context.pages.add(page)
-        context.touched = self._clock()
         if not context.users and (browser_context := context.browser_context) is not None:
             for stray in set(browser_context.pages) - set(context.pages):  # opened by the site
                 self.close_page(stray)
@@ -279,7 +277,6 @@ class Contexts:
     # -- waiting -----------------------------------------------------------------------------------
 
     def _touch(self, key: tuple[int, str], context: Context) -> None:
-        context.touched = self._clock()
         self._known[key] = self._known.pop(key, context)
 
     def _wake(self) -> None:

@@ -5,20 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from scrapy.utils.httpobj import urlparse_cached
-from scrapy.utils.misc import load_object
 from scrapy.utils.python import global_object_name
 
 from scrapy_session_filter.engines.base import EngineBinding
 from scrapy_session_filter.engines.http import HttpBinding
 from scrapy_session_filter.exceptions import ConfigurationError
 from scrapy_session_filter.loading import load
+from scrapy_session_filter.surroundings import SCHEMES, download_handlers, load_quietly
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from scrapy import Request
     from scrapy.crawler import Crawler
-    from typing_extensions import Self
 
     from scrapy_session_filter.session import Session
     from scrapy_session_filter.settings import SessionFilterSettings
@@ -31,15 +28,16 @@ BUILT_IN: dict[Any, float] = {
 """Bindings and their places; the lowest that serves a request gets it."""
 
 SETTING = "SESSION_FILTER_ENGINES"
-_SCHEMES = ("http", "https")
 _OF_A_BROWSER = "playwright"  # meta that plain handlers ignore
 
 
-class Engines(EngineBinding):
-    """All bindings of a crawl as one: each request goes to the binding of its engine."""
+class Engines:
+    """All bindings of a crawl: each request goes to the binding of its engine."""
 
     def __init__(self, crawler: Crawler, settings: SessionFilterSettings) -> None:
-        self._handlers = dict(_handlers(crawler))
+        """Make the bindings that the crawl's download handlers ask for."""
+        found = download_handlers(crawler.settings).items()
+        self._handlers = {scheme: cls for scheme, path in found if (cls := load_quietly(path))}
         classes = _in_order(settings.engines)
         made: dict[type[EngineBinding], EngineBinding] = {}
         self._of_scheme: dict[str, list[EngineBinding]] = {}
@@ -68,14 +66,9 @@ class Engines(EngineBinding):
     def _leaves_no_choice(self) -> bool:
         return (
             len(self.all) == 1
-            and all(self._of_scheme.get(scheme) for scheme in _SCHEMES)
+            and all(self._of_scheme.get(scheme) for scheme in SCHEMES)
             and type(self.all[0]).serves is EngineBinding.serves
         )
-
-    @classmethod
-    def from_crawler(cls, crawler: Crawler, settings: SessionFilterSettings) -> Self:
-        """Make the bindings that the crawl's download handlers ask for."""
-        return cls(crawler, settings)
 
     async def open(self) -> None:
         """Get all bindings ready."""
@@ -124,17 +117,6 @@ class Engines(EngineBinding):
         marks["engine"] = _name(binding)
         return marks
 
-    def carries(self, request: Request, session: Session) -> bool:
-        """Ask the request's engine."""
-        binding = self.of(request)
-        return binding is not None and binding.carries(request, session)
-
-    def scrub(self, request: Request) -> None:
-        """Have the request's engine remove credentials."""
-        binding = self.of(request)
-        if binding is not None:
-            binding.scrub(request)
-
     def renew(self, request: Request) -> None:
         """Have the request's engine remove its results."""
         binding = self.of(request)
@@ -180,18 +162,6 @@ def _in_order(changes: dict[Any, float | None]) -> list[type[EngineBinding]]:
         if place is not None:
             places[cls] = place
     return sorted(places, key=lambda cls: places[cls])
-
-
-def _handlers(crawler: Crawler) -> Iterator[tuple[str, Any]]:
-    handlers = crawler.settings.getwithbase("DOWNLOAD_HANDLERS")
-    for scheme in _SCHEMES:
-        handler = handlers.get(scheme)
-        if handler is None:
-            continue
-        try:
-            yield scheme, load_object(handler)
-        except Exception:  # noqa: BLE001, S112 - saying why it cannot be loaded is Scrapy's part
-            continue
 
 
 def _is_for(cls: type[EngineBinding], handler: Any) -> bool:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 
+LATENCY = 0.1  # seconds each answer takes, so that visits at the same time can be seen
 ENDLESS = 100_000  # pages: more than any of these crawls comes to
 SPIDER = """
 import scrapy

@@ -9,34 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.crawls.fleet import ENDLESS, Fleet, assert_apart, at_most
+from tests.crawls.fleet import ENDLESS, LATENCY, Fleet, assert_apart, at_most
 from tests.crawls.scenery import assert_clean, stat, through, urls
-from tests.stores.servers import Server
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from loopback import World
 
+    from tests.stores.servers import Server
     from tests.world.crawls import Crawler
 
-LATENCY = 0.1
 SITE = "shop.example"
-
-
-@pytest.fixture
-def slow_world(make_world: Callable[..., World]) -> World:
-    return make_world(12, latency=LATENCY)
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    """A Redis server of the test's own."""
-    server = Server(tmp_path)
-    yield server
-    server.thaw()
-    server.end()
 
 
 def saved_uses(server: Server) -> int:

@@ -10,35 +10,21 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.crawls.fleet import ENDLESS, Fleet, assert_apart, at_most, collisions, who
+from tests.crawls.fleet import ENDLESS, LATENCY, Fleet, assert_apart, at_most, collisions, who
 from tests.crawls.scenery import assert_clean, stat
-from tests.stores.servers import Server
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from loopback import World
 
-LATENCY = 0.1  # seconds each answer takes, so that visits at the same time can be seen
+    from tests.stores.servers import Server
+
 CLAIM = 3.0  # seconds a claim holds in these crawls
 SAVED = 0.7  # seconds between two saves in them
 UNDER_WAY = 0.5  # seconds after which what a stopped crawl had begun to send has left it
 LONG = partial(pytest.param, marks=pytest.mark.soak)
-
-
-@pytest.fixture
-def slow_world(make_world: Callable[..., World]) -> World:
-    return make_world(12, latency=LATENCY)
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    """A Redis server of the test's own."""
-    server = Server(tmp_path)
-    yield server
-    server.thaw()
-    server.end()
 
 
 @pytest.fixture(params=["sqlite", "redis"])
