@@ -197,6 +197,10 @@ def _is_soft_block(known: _Site, session: str, page: _Suspect | None) -> bool:
     if len((got & known.various.keys()) - {session}) >= _WITNESSES:
         return False
     start = mine.since if session in page.sessions else known.answers - _MEANWHILE
+    if len(page.sessions) == 1:
+        # The others may not have been used since; were it a change of the whole site, only this
+        # session would pay for it.
+        start = min(start, known.answers - _MEANWHILE)
     witnesses = 0
     for other in islice(reversed(known.various), _ASKED):
         its = known.visitors.get(other)

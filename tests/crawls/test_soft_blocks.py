@@ -32,8 +32,9 @@ def test_found_within_three_pages(
     """The third such page is a block: the session pays, the page is fetched elsewhere."""
     world = make_world(10)
     bad, visits = world.exits[2], world.site.visits
+    world.site.latency = 0.05  # seconds; a site that answers at once makes adaptive go slow
     world.site.on("*", lambda _: ASLEEP if len(visits) > 40 else None, exits=[bad])
-    pages = urls(world, 120)
+    pages = urls(world, 240)
     result = crawl(pages, six(world, POLICY=policy))
     assert_clean(world, result)
     assert [result.pages[url]["title"] for url in pages].count("Shop") == 2

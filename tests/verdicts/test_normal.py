@@ -72,6 +72,16 @@ def test_a_session_that_was_good() -> None:
     assert see(normal, "s1", 50, item(50)).kind is Kind.OK
 
 
+def test_while_the_others_pause() -> None:
+    """What others got just before is enough for one session: that a site has changed costs no more."""
+    normal = Normal()
+    for number in range(9):
+        see(normal, f"s{number % 3}", number, item(number))
+    said = [see(normal, "s0", 100 + n, instead(n)).kind for n in range(3)]
+    assert said == [Kind.OK, Kind.OK, Kind.BLOCKED]
+    assert {see(normal, "s1", 200 + n, instead(n)).kind for n in range(9)} == {Kind.OK}
+
+
 def test_nothing_instead() -> None:
     """An empty answer for every URL is found like any other page."""
     normal = Normal()
