@@ -68,7 +68,7 @@ def test_troubles_of_the_site(make_world: Callable[..., World], crawl: Crawler) 
         world.url("/redirect?to=/page/4"),
     ]
     settings = browsing(
-        world, POLICY="random", MAX_SESSIONS=3, PLAYWRIGHT_DEFAULT_NAVIGATION_TIMEOUT=6000
+        world, POLICY="random", MAX_SESSIONS=3, PLAYWRIGHT_DEFAULT_NAVIGATION_TIMEOUT=12000
     )
     result = crawl(by_browser(pages), settings, timeout=PATIENCE)
     assert_tidy(world, result)

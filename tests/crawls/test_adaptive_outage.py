@@ -27,7 +27,7 @@ class Outages:
 
     def __init__(self, world: World, answer: str) -> None:
         self.until: dict[str, float] = {}
-        world.site.on("/page/*", {"like": "ok", "delay": 0.1})
+        world.site.on("/page/*", {"like": "ok", "delay": 0.3})
         world.site.on(
             "/page/*",
             lambda visit: answer if time.monotonic() < self.until.get(visit.host, 0.0) else None,
@@ -96,7 +96,7 @@ def crawl_through_outage(
     assert stat(result, "gave_up") == 0
     good = len(hosts) * len(world.exits)
     assert stat(result, "sessions/live") + stat(result, "sessions/resting") == good
-    assert stat(result, "sessions/resting") <= 0.01 * good
+    assert stat(result, "sessions/resting") <= max(1, 0.01 * good)  # one may just be resting
     assert not world.site.direct_visits
 
 

@@ -40,4 +40,5 @@ def test_an_outage_costs_a_handful_of_sessions(world: World, crawl: Crawler, ans
         assert_clean(world, result)
         assert set(got) == set(pages)
         assert stat(result, "gave_up") == 0
-    assert stat(result, "sessions/retired") <= 12
+    in_flight = 16  # requests that may be sent before the first answer says that all fails
+    assert stat(result, "sessions/retired") <= in_flight + 4 < 30
