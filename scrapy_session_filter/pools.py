@@ -93,6 +93,8 @@ class SitePools:
         self._remember = remember
         self._inits = inits
         self._pools: OrderedDict[str, SessionPool] = OrderedDict()  # the longest unused first
+        #: sent off all at once, requests would have their answers come in bunches ever after
+        self._one_by_one = asyncio.Lock()
         self._loading: dict[str, asyncio.Task[SessionPool]] = {}
         self._batches = 0
         self._run = f"{time.time_ns():x}"
@@ -117,7 +119,10 @@ class SitePools:
         if task is None:
             task = self._loading[site] = asyncio.ensure_future(self._load(site))
             task.add_done_callback(lambda _: self._loading.pop(site, None))
-        return await asyncio.shield(task)
+        pool = await asyncio.shield(task)
+        async with self._one_by_one:
+            await asyncio.sleep(0)
+        return pool
 
     async def _load(self, site: str) -> SessionPool:
         self._asked = now = self._clock()
