@@ -9,6 +9,7 @@ from functools import wraps
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from scrapy_session_filter.exceptions import StoreError, StoreVersionError
+from scrapy_session_filter.garbage import set_aside
 from scrapy_session_filter.stores import mask_uri
 from scrapy_session_filter.stores import redis_scripts as scripts
 from scrapy_session_filter.stores.base import (
@@ -19,7 +20,6 @@ from scrapy_session_filter.stores.base import (
     Claim,
     SessionStore,
 )
-from scrapy_session_filter.stores.codec import no_collections
 from scrapy_session_filter.stores.redis_batch import APPLY, Part, parts
 from scrapy_session_filter.stores.redis_claims import RedisClaims
 from scrapy_session_filter.stores.redis_link import Link
@@ -104,8 +104,8 @@ class RedisStore(SessionStore):
     @_step
     def claim(self, site: str, offered: Collection[str], most: int | None = None) -> Claim:
         """Claim a fair share of a site's free exits; junk on them is left out."""
-        grant = self._claims.grant(site, offered, most)
-        with no_collections():
+        with set_aside():
+            grant = self._claims.grant(site, offered, most)
             rows = list(self._rows_of(site, grant.ids, grant.exits))
         for row in rows:
             self._note_exit(row)
@@ -192,7 +192,7 @@ class RedisStore(SessionStore):
                 cursor, found = self._scan(name, cursor)
                 new = {id_: data for id_, data in found.items() if id_ not in seen}
                 seen.update(new)
-                yield from intact(name, new)
+                yield from intact(name, ((text(id_), data) for id_, data in new.items()))
                 if cursor == 0:
                     break
 
@@ -250,13 +250,13 @@ class RedisStore(SessionStore):
         for start in range(0, len(ids), _PORTION):
             some = ids[start : start + _PORTION]
             found = self._call("HMGET", f"s:{site}", *some)
-            pairs = zip(some, found, strict=True)
-            rows = intact(site, {id_.encode(): data for id_, data in pairs if data})
+            rows = intact(site, zip(some, found, strict=True))
             yield from (row for row in rows if row["exit"] in granted)
 
     def _note_exit(self, row: Row) -> None:
-        if row.get("exit") != row.get("id"):
-            self._exits[str(row.get("site")), str(row.get("id"))] = str(row.get("exit"))
+        exit_, id_ = row.get("exit"), row.get("id")
+        if exit_ != id_:
+            self._exits[str(row.get("site")), str(id_)] = str(exit_)
 
     def _apply(self, part: Part) -> None:
         said = self._run(APPLY, part.id, MAX_SESSIONS, *part.values)

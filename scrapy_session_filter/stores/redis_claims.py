@@ -80,7 +80,7 @@ class RedisClaims:
             ids += map(text, found)
             if not exits or not more:
                 return Grant(int(token), granted, ids, short)
-            wanted, goes_on = int(more), True
+            wanted, goes_on = int(more), int(more) > 0
 
     def settle(self, site: str, grant: Grant) -> None:
         """Hold what was granted, now that all of it is here."""
