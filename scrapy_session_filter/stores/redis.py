@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import secrets
 import threading
+import time
+from contextlib import suppress
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
@@ -21,7 +23,7 @@ from scrapy_session_filter.stores.base import (
     SessionStore,
 )
 from scrapy_session_filter.stores.redis_batch import APPLY, Part, parts
-from scrapy_session_filter.stores.redis_claims import RedisClaims
+from scrapy_session_filter.stores.redis_claims import PAUSE, TRIES, RedisClaims, WipedError
 from scrapy_session_filter.stores.redis_link import Link
 from scrapy_session_filter.stores.redis_read import decoded, intact, text
 
@@ -40,10 +42,6 @@ _TAG = "{session-filter}"
 _PORTION = 200  # rows per reply
 
 
-class _WipedError(StoreError):
-    """The server has lost its contents; this owner has started over in the empty store."""
-
-
 def _step(
     method: Callable[Concatenate[RedisStore, P], T],
 ) -> Callable[Concatenate[RedisStore, P], T]:
@@ -55,7 +53,7 @@ def _step(
             self.check()
             try:
                 return method(self, *args, **kwargs)
-            except _WipedError:
+            except WipedError:
                 return method(self, *args, **kwargs)
 
     return call
@@ -232,7 +230,7 @@ class RedisStore(SessionStore):
         self.generation += 1
         msg = f"The session store {self._name} was wiped while in use"
         logger.error("%s; what this crawl holds is written again", msg)
-        raise _WipedError(msg)
+        raise WipedError(msg)
 
     @_step
     def _scan(self, site: str, cursor: int) -> tuple[int, dict[bytes, bytes]]:
@@ -249,9 +247,20 @@ class RedisStore(SessionStore):
     def _rows_of(self, site: str, ids: list[str], granted: dict[str, int]) -> Iterator[Row]:
         for start in range(0, len(ids), _PORTION):
             some = ids[start : start + _PORTION]
-            found = self._call("HMGET", f"s:{site}", *some)
+            found = self._fetch(f"s:{site}", some)
             rows = intact(site, zip(some, found, strict=True))
             yield from (row for row in rows if row["exit"] in granted)
+
+    def _fetch(self, key: str, names: list[str]) -> list[bytes | None]:
+        for _ in range(TRIES - 1):
+            with suppress(StoreError):
+                return self._values(key, names)
+            time.sleep(PAUSE)
+        return self._values(key, names)
+
+    def _values(self, key: str, names: list[str]) -> list[bytes | None]:
+        found: list[bytes | None] = self._call("HMGET", key, *names)
+        return found
 
     def _note_exit(self, row: Row) -> None:
         exit_, id_ = row.get("exit"), row.get("id")
@@ -259,6 +268,8 @@ class RedisStore(SessionStore):
             self._exits[str(row.get("site")), str(id_)] = str(exit_)
 
     def _apply(self, part: Part) -> None:
+        for site, exit_ in part.new_exits:
+            self._claims.expected.setdefault(site, set()).add(exit_)
         said = self._run(APPLY, part.id, MAX_SESSIONS, *part.values)
         if said[0] == b"done":
             # The reply to the first time was lost. What was claimed then carries this token; where
@@ -270,6 +281,7 @@ class RedisStore(SessionStore):
             self.refused += refused
             if full:
                 logger.warning("%d sessions are not saved: the store is full", full)
+        self._claims.expected.clear()
         for site, exit_ in taken:
             self._claims.keep(site, {exit_: token})
         for site, id_ in gone:

@@ -116,16 +116,15 @@ return redis.call('HMGET', P .. 'meta', 'version', 'epoch')
 CLAIM = (
     PRELUDE
     + """
-local site, most, cap, again = ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7] == '1'
-local goes_on = ARGV[8] == '1'
+local site, most, cap, goes_on = ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7] == '1'
 if redis.call('SISMEMBER', P .. 'robbed', me) == 1 then return {'robbed'} end
 stay()
 redis.call('ZREMRANGEBYSCORE', P .. 'owners', '-inf', now - 86400)
 local claims, budget = P .. 'c:' .. site, cap
 local rivals = redis.call('ZCOUNT', P .. 'owners', '(' .. string.format('%.6f', now), '+inf') - 1
-local last = 9 + tonumber(ARGV[9])
+local last = 8 + tonumber(ARGV[8])
 local barred = {}
-for i = 10, last do barred[ARGV[i]] = true end
+for i = 9, last do barred[ARGV[i]] = true end
 local granted, ids, token = {}, {}, nil
 local function grant(exits, saved)  -- at most 500, as unpack bears no more at once
   token = token or redis.call('HINCRBY', P .. 'meta', 'token', 1)
@@ -176,7 +175,7 @@ if budget <= 0 then
 end
 local held = redis.call('SCARD', held_by(me, site))
 local put_back = {}
-for i = 10, last do
+for i = 9, last do
   if redis.call('SREM', P .. 'f:' .. site, ARGV[i]) == 1 then put_back[#put_back + 1] = ARGV[i] end
 end
 local others, looked = {}, {}
@@ -188,10 +187,7 @@ local function offer(exit)
   local claim = redis.call('HGET', claims, exit)
   local owner = ''
   if claim then claim, owner = split(claim) end
-  if owner == '' or owner == me and again then others[#others + 1] = exit end
-end
-if again then
-  for _, exit in ipairs(redis.call('SMEMBERS', held_by(me, site))) do offer(exit) end
+  if owner == '' then others[#others + 1] = exit end
 end
 for i = last + 1, #ARGV do offer(ARGV[i]) end
 local saved = redis.call('SCARD', P .. 'f:' .. site)
@@ -221,14 +217,21 @@ for _, exit in ipairs(put_back) do redis.call('SADD', P .. 'f:' .. site, exit) e
 return {token, granted, ids, share - count, math.max(0, short)}
 """
 )
-"""(epoch, owner, seconds, site, most or -1, cap, again, goes on, number barred, barred..., offered...)
+"""(epoch, owner, seconds, site, most or -1, cap, goes on, number barred, barred..., offered...)
 -> token, exits granted, ids of the sessions on them, how many more may be granted now (-1: all),
 how many lack of an equal part; or ``more``: there are dead owners' claims left to clear; or
 ``robbed``: find out about losses first. Who is alone takes over what the dead have left.
 
-``again``: grant also what this owner claims already (the reply of an earlier call was lost).
 ``goes on``: the rest of a share that was too large for one step.
 """
+
+HELD = (
+    PRELUDE
+    + """
+return redis.call('SSCAN', held_by(me, ARGV[4]), ARGV[5], 'COUNT', 500)
+"""
+)
+"""(epoch, owner, seconds, site, cursor) -> next cursor (0: that was all), some exits that are held."""
 
 RENEW = (
     PRELUDE
