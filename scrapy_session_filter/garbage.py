@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-MANY = 20_000
-"""Objects that are set aside; a look through fewer takes a few milliseconds."""
+MANY = 5000
+"""Sessions that are set aside; a look through fewer takes a few milliseconds."""
 
 _lock = threading.Lock()
 _loads = 0
@@ -23,12 +23,15 @@ _enabled = False
 
 
 @contextmanager
-def set_aside() -> Iterator[None]:
-    """Collect nothing meanwhile; if much came in, leave all that is there alone from then on.
+def set_aside(sessions: int) -> Iterator[None]:
+    """While so many come in, if they are `MANY`, collect nothing, and leave them alone from then on.
 
     What is left alone is freed as ever when nothing refers to it any more; only what refers to
     itself in a circle waits for `look_again`.
     """
+    if sessions < MANY:
+        yield
+        return
     _begin()
     try:
         yield
@@ -57,6 +60,6 @@ def _end() -> None:
         _loads -= 1
         if _loads or not _enabled:
             return
-        if gc.get_count()[0] > MANY and hasattr(gc, "freeze"):  # PyPy has none
+        if hasattr(gc, "freeze"):  # PyPy has none
             gc.freeze()
         gc.enable()

@@ -30,6 +30,9 @@ class Restored:
     no_proxy: int = 0
     damaged: int = 0
 
+    def __bool__(self) -> bool:
+        return bool(self.kept or self.expired or self.no_proxy or self.damaged)
+
     def add(self, more: Restored) -> None:
         """Add another site's numbers."""
         self.kept += more.kept

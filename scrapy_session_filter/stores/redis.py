@@ -102,8 +102,8 @@ class RedisStore(SessionStore):
     @_step
     def claim(self, site: str, offered: Collection[str], most: int | None = None) -> Claim:
         """Claim a fair share of a site's free exits; junk on them is left out."""
-        with set_aside():
-            grant = self._claims.grant(site, offered, most)
+        grant = self._claims.grant(site, offered, most)
+        with set_aside(len(grant.ids)):
             rows = list(self._rows_of(site, grant.ids, grant.exits))
         for row in rows:
             self._note_exit(row)

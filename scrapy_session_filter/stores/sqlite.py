@@ -118,7 +118,7 @@ class SQLiteStore(SessionStore):
             saved = db.execute("SELECT exit FROM sessions WHERE site = ? ORDER BY n", (site,))
             candidates = [*(exit_ for (exit_,) in saved), *offered]
             token, granted, short = self._claims.grant(db, site, candidates, most)
-        with set_aside():
+        with set_aside(len(granted)):
             rows = list(self._granted_rows(token)) if granted else []
         self._claims.keep(site, granted, token)  # not before the rows are there: else none holds it
         return Claim(token, granted, rows, short)
