@@ -21,12 +21,12 @@ import random
 import sys
 import tempfile
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from statistics import median
 from threading import get_native_id
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import redis
 
@@ -44,6 +44,9 @@ from scrapy_session_filter.stores.base import Batch, SessionStore
 from scrapy_session_filter.stores.thread import StoreThread
 from scrapy_session_filter.tenure import Tenure
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
 sys.path.insert(0, str(Path(__file__).parent.parent / "example_project"))
 
 from loopback.redis_server import redis_server
@@ -57,7 +60,7 @@ SAVE_GOAL = 0.010
 SYNCS = 4  # a durable save needs three syncs: of the journal, the file, the journal's end
 LOAD_GOAL = 4.0
 LOOP_GOAL = 0.050
-TICK = 0.005
+TICK = 0.010
 NOW = time.time()
 
 
@@ -88,7 +91,8 @@ def measure(kind: str, uri: str, size: int, directory: Path, policy: str) -> boo
     thread = StoreThread()
     pools = make_pools(Outbox(store, thread, time.monotonic), policy)
     own, server = time.process_time(), busy(uri)
-    load_, held_up = asyncio.run(load_pool(store, pools, size))
+    with schedule() as waiting:
+        load_, held_up = asyncio.run(load_pool(store, pools, size, waiting))
     own, server = time.process_time() - own, busy(uri) - server
     thread.stop(patience=1.0)
     saves, syncs = [], []
@@ -107,12 +111,14 @@ def measure(kind: str, uri: str, size: int, directory: Path, policy: str) -> boo
     return slow or (size <= 100_000 and own + server > LOAD_GOAL) or held_up > LOOP_GOAL
 
 
-async def load_pool(store: SessionStore, pools: SitePools, size: int) -> tuple[float, float]:
+async def load_pool(
+    store: SessionStore, pools: SitePools, size: int, waiting: Callable[[], float]
+) -> tuple[float, float]:
     """Open a store and load the site; returns the seconds for that, and the loop's longest hold-up."""
     held_up: list[float] = [0.0]
     start = time.perf_counter()
     await asyncio.wrap_future(pools.outbox.thread.submit(store.open))
-    ticking = asyncio.ensure_future(tick(held_up))
+    ticking = asyncio.ensure_future(tick(held_up, waiting))
     pool = await pools.get(SITE)
     await asyncio.sleep(2 * TICK)
     took = time.perf_counter() - start
@@ -122,7 +128,7 @@ async def load_pool(store: SessionStore, pools: SitePools, size: int) -> tuple[f
     return took, max(held_up)
 
 
-async def tick(held_up: list[float]) -> None:
+async def tick(held_up: list[float], waiting: Callable[[], float]) -> None:
     """Note for how long the loop does nothing else, again and again."""
     then, waited = time.monotonic(), waiting()
     while True:
@@ -132,10 +138,15 @@ async def tick(held_up: list[float]) -> None:
         then, waited = now, waited_now
 
 
-def waiting() -> float:
-    """Return the seconds in which this thread could have run, had there been a processor."""
-    schedule = Path(f"/proc/self/task/{get_native_id()}/schedstat")
-    return int(schedule.read_text(encoding="ascii").split()[1]) / 1e9 if schedule.exists() else 0.0
+@contextmanager
+def schedule() -> Iterator[Callable[[], float]]:
+    """Give for how many seconds this thread could have run, had there been a processor for it."""
+    path = Path(f"/proc/self/task/{get_native_id()}/schedstat")
+    if not path.exists():  # only Linux has it
+        yield lambda: 0.0
+        return
+    with path.open("rb", 0) as file:
+        yield lambda: int(os.pread(file.fileno(), 99, 0).split()[1]) / 1e9
 
 
 def make_pools(outbox: Outbox, policy: str) -> SitePools:

@@ -136,6 +136,7 @@ class Session:
         A birth or last use in the future (the clock was set back) becomes now. Raises `InvalidRow`
         where a field is missing, has the wrong type or is out of range.
         """
+        _check_counts(row)
         rest = _optional(row, "rest", (int, float))
         inited = _optional(row, "init", (int, float))
         session = cls(
@@ -145,10 +146,10 @@ class Session:
             headers=_headers(row),
             born=min(_seconds(row, "born") - wall_offset, now),
             used=min(_seconds(row, "used") - wall_offset, now),
-            uses=_count(row, "uses"),
-            oks=_count(row, "oks"),
-            blocks=_count(row, "blocks"),
-            errors=_count(row, "errors"),
+            uses=row["uses"],
+            oks=row["oks"],
+            blocks=row["blocks"],
+            errors=row["errors"],
             cookies=_optional(row, "cookies", list),
             engine=_optional(row, "engine", dict),
             learnt=row.get("learnt"),
@@ -214,25 +215,20 @@ def _text(row: Row, name: str) -> str:
     return value
 
 
-def _count(row: Row, name: str) -> int:
-    value = row.get(name)
-    if type(value) is not int or not 0 <= value <= _COUNT_LIMIT:
-        msg = f"{name} must be a count"
-        raise InvalidRow(msg)
-    return value
+def _check_counts(row: Row) -> None:
+    for name in ("uses", "oks", "blocks", "errors"):
+        value = row.get(name)
+        if type(value) is not int or not 0 <= value <= _COUNT_LIMIT:
+            msg = f"{name} must be a count"
+            raise InvalidRow(msg)
 
 
 def _seconds(row: Row, name: str) -> float:
-    value = row.get(name)
-    if (
-        not isinstance(value, (int, float))
-        or isinstance(value, bool)
-        or not math.isfinite(value)
-        or abs(value) > _COUNT_LIMIT
-    ):
-        msg = f"{name} must be a time in seconds"
-        raise InvalidRow(msg)
-    return float(value)
+    value: Any = row.get(name)
+    if type(value) in (float, int) and abs(value) <= _COUNT_LIMIT:  # which no NaN is
+        return float(value)
+    msg = f"{name} must be a time in seconds"
+    raise InvalidRow(msg)
 
 
 def _optional(row: Row, name: str, kinds: type | tuple[type, ...]) -> Any:

@@ -40,6 +40,7 @@ T = TypeVar("T")
 VERSION = 1
 _TAG = "{session-filter}"
 _PORTION = 200  # rows per reply
+_RETURN_SECONDS = 5  # in which the owners of an emptied store take back what they held
 
 
 def _step(
@@ -96,7 +97,8 @@ class RedisStore(SessionStore):
             raise StoreError(msg)
         self._link.open()
         self._me = secrets.token_hex(8)
-        self._epoch = self._join()
+        self._claims = RedisClaims(self._run)
+        self._epoch = self._join(wiped=self._link.knows(scripts.CLAIM))
         self._open = True
 
     @_step
@@ -214,8 +216,11 @@ class RedisStore(SessionStore):
             msg = f"{self._name} is not open in this process"
             raise StoreError(msg)
 
-    def _join(self) -> str:
-        version, epoch = self._link.run(scripts.JOIN, _TAG, secrets.token_hex(8), VERSION)
+    def _join(self, *, wiped: bool) -> str:
+        """Become an owner; if the store is empty, and was not before, its owners are waited for."""
+        seconds = _RETURN_SECONDS if wiped else 0
+        said = self._link.run(scripts.JOIN, _TAG, secrets.token_hex(8), VERSION, seconds)
+        version, epoch = said
         if int(version) > VERSION:
             msg = f"{self._name} has schema version {int(version)}, this release knows {VERSION}"
             raise StoreVersionError(msg)
@@ -225,7 +230,7 @@ class RedisStore(SessionStore):
         said = self._link.run(script, _TAG, self._epoch, self._me, self.claim_seconds, *values)
         if said != [b"wiped"]:
             return said
-        self._epoch = self._join()
+        self._epoch = self._join(wiped=True)
         self._forget()
         self.generation += 1
         msg = f"The session store {self._name} was wiped while in use"

@@ -50,11 +50,15 @@ class RedisClaims:
         self._lost: dict[str, set[str]] = {}  # not told of yet
         self._look_for_losses = False
         self._unclear: set[str] = set()  # sites whose last claim had no reply
+        #: By site, what was held when the server was wiped: it may be claimed again at once.
+        self._former: dict[str, set[str]] = {}
         #: By site, exits that are claimed by changes whose reply is still to come.
         self.expected: dict[str, set[str]] = {}
 
     def forget_all(self) -> None:
         """Start over, in a server that has lost its contents."""
+        for site, exits in self.held.items():
+            self._former.setdefault(site, set()).update(exits)
         self.tokens.clear()
         self.held.clear()
         self._lost.clear()
@@ -62,14 +66,16 @@ class RedisClaims:
         self.expected.clear()
         self._look_for_losses = False
 
-    def grant(self, site: str, offered: Iterable[str], most: int | None) -> Grant:
+    def grant(self, site: str, offered: Collection[str], most: int | None) -> Grant:
         """Claim in steps; what was granted counts after `settle`."""
         granted: dict[str, int] = {}
         ids: list[str] = []
         wanted = -1 if most is None else max(most, 0)
         unclear = site in self._unclear
         self._unclear.add(site)
-        candidates = list(dict.fromkeys(offered))
+        former = self._former.get(site, set())
+        again = [exit_ for exit_ in offered if exit_ in former]
+        candidates = list(dict.fromkeys((*again, *offered)))
         goes_on, short, tries = False, 0, TRIES
         while True:
             barred = self._lost.get(site, ())
@@ -79,7 +85,7 @@ class RedisClaims:
                     unclear = False
                 said = self._run(
                     scripts.CLAIM,
-                    *(site, wanted, _STEP, int(goes_on), len(barred)),
+                    *(site, wanted, _STEP, int(goes_on), len(again), len(barred)),
                     *barred,
                     *candidates,
                 )
@@ -99,7 +105,7 @@ class RedisClaims:
                 continue
             token, exits, found, more, lacking = said
             short = short if goes_on else int(lacking)
-            granted.update((text(exit_), int(token)) for exit_ in exits)
+            granted.update(dict.fromkeys(map(text, exits), int(token)))
             ids += map(text, found)
             if not exits or not more:
                 return Grant(int(token), granted, ids, short)

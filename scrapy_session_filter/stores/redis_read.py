@@ -23,7 +23,8 @@ def intact(site: str, found: Iterable[tuple[str, bytes | None]]) -> Iterator[Row
         row = None if data is None else decoded(data, MAX_ROW_BYTES)
         if row is None:
             continue
-        if row.get("site") == site and row.get("id") == id_ and _is_key(row.get("exit")):
+        exit_ = row.get("exit")
+        if row.get("site") == site and row.get("id") == id_ and (exit_ == id_ or _is_key(exit_)):
             yield row
         else:
             logger.warning("A saved session of %r is not of its place and left out", site)

@@ -6,7 +6,8 @@ own. Rows and states are opaque texts here: Lua's JSON would change them.
 ===============  ==========  ============================================================
 key              type        holds
 ===============  ==========  ============================================================
-``meta``         hash        schema version, epoch (new after a wipe), token, sessions
+``meta``         hash        schema version, epoch (new after a wipe), until when the owners of
+                             before are waited for, token, sessions
 ``sites``        set         keys of all sites
 ``owners``       sorted set  until when each owner's claims hold
 ``robbed``       set         owners that lost an exit and do not know yet
@@ -108,10 +109,15 @@ end
 JOIN = """
 local P = KEYS[1] .. ':'
 redis.call('HSETNX', P .. 'meta', 'version', ARGV[2])
-redis.call('HSETNX', P .. 'meta', 'epoch', ARGV[1])
+if redis.call('HSETNX', P .. 'meta', 'epoch', ARGV[1]) == 1 then
+  redis.call('HSET', P .. 'meta', 'calm', redis.call('TIME')[1] + ARGV[3])
+end
 return redis.call('HMGET', P .. 'meta', 'version', 'epoch')
 """
-"""(a new epoch, schema version) -> version and epoch that hold. Needs no prelude."""
+"""(a new epoch, schema version, seconds) -> version and epoch that hold. Needs no prelude.
+
+In a store that was empty nothing is granted for so many seconds, but to those who had it before.
+"""
 
 CLAIM = (
     PRELUDE
@@ -122,9 +128,11 @@ stay()
 redis.call('ZREMRANGEBYSCORE', P .. 'owners', '-inf', now - 86400)
 local claims, budget = P .. 'c:' .. site, cap
 local rivals = redis.call('ZCOUNT', P .. 'owners', '(' .. string.format('%.6f', now), '+inf') - 1
-local last = 8 + tonumber(ARGV[8])
+local former = tonumber(ARGV[8])
+local last = 9 + tonumber(ARGV[9])
+local calm = tonumber(redis.call('HGET', P .. 'meta', 'calm') or 0) <= now
 local barred = {}
-for i = 9, last do barred[ARGV[i]] = true end
+for i = 10, last do barred[ARGV[i]] = true end
 local granted, ids, token = {}, {}, nil
 local function grant(exits, saved)  -- at most 500, as unpack bears no more at once
   token = token or redis.call('HINCRBY', P .. 'meta', 'token', 1)
@@ -158,7 +166,7 @@ for _, owner in ipairs(redis.call('SMEMBERS', P .. 'u:' .. site)) do
     budget = budget - #gone
     for i = 1, #gone, 500 do
       local some = {unpack(gone, i, math.min(i + 499, #gone))}
-      if rivals == 0 and most < 0 then some = inherit(some) end
+      if calm and rivals == 0 and most < 0 then some = inherit(some) end
       if #some > 0 then free_up(site, some, owner) end
     end
     if redis.call('ZSCORE', P .. 'owners', owner) then
@@ -175,7 +183,7 @@ if budget <= 0 then
 end
 local held = redis.call('SCARD', held_by(me, site))
 local put_back = {}
-for i = 9, last do
+for i = 10, last do
   if redis.call('SREM', P .. 'f:' .. site, ARGV[i]) == 1 then put_back[#put_back + 1] = ARGV[i] end
 end
 local others, looked = {}, {}
@@ -189,8 +197,8 @@ local function offer(exit)
   if claim then claim, owner = split(claim) end
   if owner == '' then others[#others + 1] = exit end
 end
-for i = last + 1, #ARGV do offer(ARGV[i]) end
-local saved = redis.call('SCARD', P .. 'f:' .. site)
+for i = last + 1, calm and #ARGV or last + former do offer(ARGV[i]) end
+local saved = calm and redis.call('SCARD', P .. 'f:' .. site) or 0
 local share = math.ceil((saved + #others) / (rivals + 1))
 if most >= 0 then share = math.min(share, most) end
 local count = math.min(share, cap)
@@ -205,7 +213,7 @@ else
   redis.call('HDEL', P .. 'w:' .. site, me)
 end
 if count > 0 then
-  local some = redis.call('SPOP', P .. 'f:' .. site, count)
+  local some = calm and redis.call('SPOP', P .. 'f:' .. site, count) or {}
   for i = 1, count - #some do some[#some + 1] = others[i] end
   for i = 1, #some, 500 do  -- nobody else claims any of these
     local exits = {unpack(some, i, math.min(i + 499, #some))}
@@ -214,10 +222,11 @@ if count > 0 then
 end
 token = token or tonumber(redis.call('HGET', P .. 'meta', 'token') or 0)
 for _, exit in ipairs(put_back) do redis.call('SADD', P .. 'f:' .. site, exit) end
-return {token, granted, ids, share - count, math.max(0, short)}
+return {token, granted, ids, share - count, math.max(calm and 0 or 1, short)}
 """
 )
-"""(epoch, owner, seconds, site, most or -1, cap, goes on, number barred, barred..., offered...)
+"""(epoch, owner, seconds, site, most or -1, cap, goes on, number of those offered that this owner had
+before the store was emptied, number barred, barred..., offered...)
 -> token, exits granted, ids of the sessions on them, how many more may be granted now (-1: all),
 how many lack of an equal part; or ``more``: there are dead owners' claims left to clear; or
 ``robbed``: find out about losses first. Who is alone takes over what the dead have left.

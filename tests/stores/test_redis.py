@@ -218,6 +218,40 @@ def test_a_read_only_server(server: Server, store: SessionStore) -> None:
     assert list(store.rows()) == [row(1)]
 
 
+def test_who_starts_after_a_wipe_waits_for_those_before(
+    server: Server, store: SessionStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Exits of an owner who has not noticed yet are not granted; it takes them back at once."""
+    monkeypatch.setattr("scrapy_session_filter.stores.redis._RETURN_SECONDS", 60)
+    mine = {"p", "q", "r", row(1)["exit"]}
+    assert store.claim(SITE, ["p", "q", "r"]).exits == {"p", "q", "r"}
+    store.apply(Batch("a", [row(1)]))
+    server.client.flushall()
+    new = open_store(server)
+    claim = new.claim(SITE, ["p", "q", "r", "s"])
+    assert not claim.exits
+    assert claim.short > 0
+    assert store.renew() == {}
+    assert store.generation == 1
+    assert store.claim(SITE, ["s"]).exits == set()
+    taken: set[str] = set()
+    while some := store.claim(SITE, sorted(mine)).exits:
+        taken |= some
+    assert taken == mine
+    assert new.claim(SITE, ["p", "q", "r", "s"]).exits == set()
+    server.client.hset(f"{TAG}:meta", "calm", 0)  # the minute is over
+    assert new.claim(SITE, ["p", "q", "r", "s"]).exits == {"s"}
+    assert store.renew() == new.renew() == {}
+    new.close()
+
+
+def test_a_new_server_makes_nobody_wait(server: Server) -> None:
+    """The first crawl on an empty server that nobody used before has all at once."""
+    store = open_store(server)
+    assert store.claim(SITE, ["p", "q"]).exits == {"p", "q"}
+    store.close()
+
+
 # -- replies are lost
 
 
