@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from scrapy.http import Request, Response
 from scrapy.http.cookies import CookieJar
@@ -80,6 +80,7 @@ def test_any_row_is_a_session_or_refused(saved: dict[str, Any]) -> None:
     st.none() | st.dictionaries(st.sampled_from(STATE), values),
     st.sampled_from(sorted(POLICIES)),
 )
+@example([{**row(1), "proxy": [None]}], None, "adaptive")
 def test_any_saved_pool_can_be_used(
     saved: list[dict[str, Any]], state: dict[str, Any] | None, policy: str
 ) -> None:
