@@ -52,6 +52,13 @@ class Table:
         )
 
     def markdown(self) -> Iterator[str]:
+        """Yield the ratios, and the summary."""
+        yield from self.ratios()
+        yield ""
+        yield from self.summary()
+
+    def ratios(self) -> Iterator[str]:
+        """Yield a table of ratios to the oracle by scenario; the best is bold."""
         yield "| scenario | " + " | ".join(self.policies) + " |"
         yield "|---|" + "---:|" * len(self.policies)
         for scenario in self.results:
@@ -64,7 +71,9 @@ class Table:
                 wins = ratio >= best - 1e-9 and not policy.startswith("oracle")
                 cells.append(f"**{ratio:.2f}**" if wins else f"{ratio:.2f}")
             yield f"| {scenario} | " + " | ".join(cells) + " |"
-        yield ""
+
+    def summary(self) -> Iterator[str]:
+        """Yield a table of means over all scenarios, by policy."""
         yield "| policy | ratio | worst | succ | speed | lost % | behind best peer by > .05 |"
         yield "|---|---:|---:|---:|---:|---:|---:|"
         for policy in self.policies:
