@@ -124,7 +124,7 @@ def _of_layouts(_: argparse.Namespace, __: Path) -> Iterator[str]:
             f"{result.told_seconds()} | {layout.allowed:.0f} |\n"
         )
     yield "\n"
-    for layout, _ in crawls:
+    for layout, _result in crawls:
         yield f"- **{layout.name}**: {layout.told()}.\n"
 
 
@@ -142,20 +142,25 @@ PARTS: dict[str, tuple[Callable[[argparse.Namespace, Path], Iterator[str]], tupl
 """What writes each part, and the options that it heeds; in the order of the page."""
 
 
-def _told(part: str, options: argparse.Namespace) -> str:
-    """Say how a part was made: the command, the commit, the machine."""
-    command = ["python", "-m", "benchmarks.report", "--parts", part]
-    for name in PARTS[part][1]:
-        command += [f"--{name.replace('_', '-')}", str(getattr(options, name))]
-    commit = subprocess.run(
+def _commit() -> str:
+    """Return the commit of this code; an unpacked archive has none."""
+    described = subprocess.run(
         ["git", "describe", "--always", "--dirty", "--exclude=*"],
         cwd=Path(__file__).parent,
         capture_output=True,
         text=True,
-        check=False,  # an unpacked archive has no commit
-    ).stdout.strip()
+        check=False,
+    )
+    return described.stdout.strip() or "unknown"
+
+
+def _told(part: str, options: argparse.Namespace, commit: str) -> str:
+    """Say how a part was made: the command, the commit, the machine."""
+    command = ["python", "-m", "benchmarks.report", "--parts", part]
+    for name in PARTS[part][1]:
+        command += [f"--{name.replace('_', '-')}", str(getattr(options, name))]
     return (
-        f"`{shlex.join(command)}` at commit {commit or 'unknown'};\nPython "
+        f"`{shlex.join(command)}` at commit {commit};\nPython "
         f"{platform.python_version()}, {os.cpu_count()} cores, of which {os.getloadavg()[2]:.0f} were "
         "wanted on average (other work included) in the 15 minutes before its end.\n\n"
     )
@@ -177,9 +182,10 @@ def _sections(page: str) -> dict[str, str]:
 
 
 def _make(part: str, options: argparse.Namespace, folder: Path) -> str:
+    commit = _commit()  # before it takes its time
     first, last = _marks(part)
     title, _, rest = "".join(PARTS[part][0](options, folder)).partition("\n\n")
-    return f"{first}{title}\n\n{_told(part, options)}{rest}{last}"
+    return f"{first}{title}\n\n{_told(part, options, commit)}{rest}{last}"
 
 
 def main(argv: list[str] | None = None) -> None:
