@@ -103,6 +103,11 @@ def _of_random_worlds(options: argparse.Namespace, _: Path) -> Iterator[str]:
     feasible = len(table.results)
     yield _RANDOM.format(worlds=f"{first} to {int(end) - 1}", seeds=seeds, feasible=feasible)
     yield "\n".join(table.summary()) + "\n"
+    told = (
+        f"{name} ({table.mean(name, 'product', 'ratio'):.2f}, {table.best_peer(name):.2f})"
+        for name in table.behind("product")
+    )
+    yield f"\nWhere `product` is that far behind (its ratio, the best peer's): {', '.join(told)}.\n"
 
 
 def _of_crawls(options: argparse.Namespace, folder: Path) -> Iterator[str]:

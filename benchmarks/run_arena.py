@@ -51,6 +51,14 @@ class Table:
             default=math.nan,
         )
 
+    def behind(self, policy: str) -> list[str]:
+        """Return the scenarios in which the best peer's ratio is higher by more than .05."""
+        return [
+            name
+            for name in self.results
+            if self.mean(name, policy, "ratio") < self.best_peer(name) - 0.05
+        ]
+
     def markdown(self) -> Iterator[str]:
         """Yield the ratios, and the summary."""
         yield from self.ratios()
@@ -90,12 +98,9 @@ class Table:
             self.mean(name, policy, "lost") / self.results[name][policy][0]["pages"]
             for name in names
         ) / len(names)
-        behind = sum(
-            ratio < self.best_peer(name) - 0.05 for name, ratio in zip(names, ratios, strict=True)
-        )
         return (
             f"| {policy} | {over('ratio'):.3f} | {min(ratios):.2f} | {over('succ'):.2f} | "
-            f"{over('speed'):.2f} | {100 * lost:.2f} | {behind} of {len(names)} |"
+            f"{over('speed'):.2f} | {100 * lost:.2f} | {len(self.behind(policy))} of {len(names)} |"
         )
 
 
