@@ -148,15 +148,18 @@ PARTS: dict[str, tuple[Callable[[argparse.Namespace, Path], Iterator[str]], tupl
 
 
 def _commit() -> str:
-    """Return the commit of this code; an unpacked archive has none."""
-    described = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--exclude=*"],
-        cwd=Path(__file__).parent,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return described.stdout.strip() or "unknown"
+    """Return the commit of what is measured, and whether it was changed since."""
+    root = Path(__file__).parent.parent
+
+    def git(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = ["git", *arguments]
+        return subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+
+    commit = git("rev-parse", "--short", "HEAD").stdout.strip()
+    if not commit:
+        return "unknown"  # an unpacked archive
+    changed = git("diff", "--quiet", "HEAD", "--", "scrapy_session_filter", "benchmarks").returncode
+    return f"{commit}, changed" if changed else commit
 
 
 def _told(part: str, options: argparse.Namespace, commit: str) -> str:
