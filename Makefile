@@ -32,7 +32,7 @@ check: .venv/dev-ready  ## linters, types and layers
 	$(BIN)/scrapy-lint "$(CURDIR)/scrapy_session_filter"  # it takes no relative paths
 	cd example_project && ../$(BIN)/scrapy-lint
 
-bench: .venv/dev-ready  ## all peers side by side, simulated and in real crawls, into docs/; ARGS="--seeds 1"
+bench: .venv/dev-ready  ## all peers side by side, simulated and in real crawls, into docs/; ARGS="--parts scenarios,random"
 	$(BIN)/python -m benchmarks.report $(ARGS)
 
 bench-cost: .venv/test-ready  ## what the plugin costs
