@@ -157,7 +157,13 @@ def check_context(kwargs: object) -> dict[str, Any]:
 def read_rules(name: str, value: object) -> dict[str, Any]:
     """Return the user's own rules, and None for those that are switched off."""
     table = mapping(name, value, "a dict of rule names to rules, or None for off")
-    Judge(rules=table)
+    try:
+        Judge(rules=table)
+    except ConfigurationError as error:
+        if "@" not in repr(error.value):
+            raise
+        # a proxy's URL that got into the wrong setting
+        raise ConfigurationError(error.setting, shown(error.value), error.expected) from None
     return table
 
 

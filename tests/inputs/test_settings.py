@@ -13,8 +13,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given
-from hypothesis import settings as hypothesis_settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from scrapy import Request
 from scrapy.downloadermiddlewares.cookies import CookiesMiddleware
@@ -698,7 +697,8 @@ values = st.recursive(
 )
 
 
-@hypothesis_settings(deadline=None)
+@example(name="SESSION_FILTER_RULES", value={"0": "http://u:topsecret@h:1"})
+@example(name="SESSION_FILTER_RULES", value={"0": {"where": "u:topsecret@"}})
 @given(name=st.sampled_from(PLAIN), value=values)
 def test_any_value_is_read_or_refused_in_our_words(name: str, value: Any) -> None:
     """Nothing but `ConfigurationError` comes out, it names the setting, and no password shows."""
