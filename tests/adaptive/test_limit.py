@@ -7,7 +7,7 @@ import math
 
 import pytest
 
-from scrapy_session_filter.policies.adaptive.hazard import HazardTable
+from scrapy_session_filter.policies.adaptive.hazard import CALM, DECAY, REFIT, HazardTable
 from scrapy_session_filter.policies.adaptive.intensity import (
     BINS,
     COUNTING,
@@ -75,6 +75,18 @@ def test_blocks_above_an_intensity_are_told_from_blocks_anywhere() -> None:
             (table.blocked if blocked else table.passed)(levels)
     assert top.split(USUAL)[0] > 20
     assert spread.split(USUAL)[0] < 4
+
+
+def test_in_calm_times_the_counts_are_thinner_and_as_large() -> None:
+    """Long after the last block a bin's hazard is what it would be if every use were counted."""
+    table = HazardTable()
+    levels = (10.0,) * len(WINDOWS)
+    refits = sum(table.passed(levels) for _ in range(CALM))
+    assert sum(table.passed(levels) for _ in range(CALM)) < 0.3 * refits
+    table.blocked(levels)
+    table.fit(USUAL)
+    uses = sum(DECAY ** (age // (4 * REFIT)) for age in range(2 * CALM))
+    assert table.hazard[bin_of(10.0)] == pytest.approx(1.5 / uses, rel=0.05)
 
 
 def test_no_limit_is_invented_without_blocks() -> None:

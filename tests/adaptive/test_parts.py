@@ -204,6 +204,15 @@ def test_faster_sessions_are_preferred(rng: random.Random) -> None:
     assert picks[True] > 320
 
 
+def test_the_load_is_spread_over_equal_sessions(rng: random.Random) -> None:
+    """The search may end early, and still each of 40 alike gets its share of 4000 requests."""
+    records = [record() for _ in range(40)]
+    made = working(rng, records)
+    picks = Counter(id(choose(made).record) for _ in range(4000))
+    assert len(picks) == 40
+    assert min(picks.values()) > 20
+
+
 def test_a_session_starts_slowly(rng: random.Random) -> None:
     """One that succeeded once carries two requests, not three."""
     one = record(good=1.0)

@@ -111,8 +111,10 @@ class Chooser:
         replacing = min(1.0 / self._known.fresh.chance, COSTLIEST)
         self._known.budget.earn(choice.risk * replacing + CROWDING * session.in_flight)
         pick = Pick(How.WORKING)
-        pick.trial = choice.trial
-        return Decision.use(session, "trial" if choice.trial else "working", pick)
+        if choice.trial:
+            pick.trial = True
+            return Decision.use(session, "trial", pick)
+        return Decision.use(session, "working", pick)
 
     def _go_beyond(self, ask: Ask, choice: Choice) -> Decision | None:
         """Use a session over the cap where waiting would cost more than the ban it risks."""

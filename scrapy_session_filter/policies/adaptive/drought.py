@@ -38,10 +38,12 @@ class Drought:
         """Note a success; ``chance`` is that of a new session by now."""
         self._since = now
         self._tries = 0
-        self.expect(chance)
+        if chance != self._chance:
+            self.expect(chance)
 
     def expect(self, chance: float) -> None:
         """Take a chance of success as usual: rare successes are no drought yet."""
+        self._chance = chance
         self._scale = max(self._least, PER_CHANCE / max(chance, 1e-3))
 
     def tried(self, now: float) -> None:

@@ -45,21 +45,18 @@ class Fresh:
     def __init__(self, rng: Random) -> None:
         self._rng = rng
         self._odds = [1.0, 1.0]
+        self.chance = 0.5  #: that a new session works
         self._subnets: dict[str, Subnet] = {}
         self.resting: dict[
             str, Subnet
         ] = {}  #: subnets of which working sessions were banned together
-
-    @property
-    def chance(self) -> float:
-        """Return the chance that a new session works."""
-        return self._odds[0] / (self._odds[0] + self._odds[1])
 
     def learn(self, group: str | None, ok: bool) -> None:
         """Take in the first answer of a new session."""
         self._odds[0] *= FORGET
         self._odds[1] *= FORGET
         self._odds[not ok] += 1.0
+        self.chance = self._odds[0] / sum(self._odds)
         if group is not None:
             self._subnet(group).odds[not ok] += 1.0
 
@@ -115,6 +112,7 @@ class Fresh:
         own = odds(state.get("odds"))
         if own is not None and sum(own) > 0:
             self._odds = own
+            self.chance = own[0] / sum(own)
         subnets = state.get("subnets")
         for group, value in subnets.items() if isinstance(subnets, dict) else ():
             saved = odds(value)

@@ -38,6 +38,8 @@ LONGEST_REST = 10.0
 TRUSTED = 600.0
 """Seconds after its last success until a session is trusted half as much: many gateways give its exit
 away by then, and what all of them then meet is no outage of the site."""
+SURE = 5.0
+"""Seconds for which it is trusted wholly: so a session in use needs no arithmetic."""
 GIVE_UP_RUNG = 8
 """From where on (512 s) a session at a gateway goes: new ones never run out there."""
 QUICK_RUNG = 1
@@ -116,13 +118,18 @@ class AdaptivePolicy(Policy):
             return self.ladder.chance(pick.worked, pick.rung)
         if not record.working:
             return 0.0
-        trust = math.pow(0.5, max(0.0, lease.acquired - record.passed) / TRUSTED)
-        return trust * record.chance(self.working.mean) + (1.0 - trust) * self.fresh.chance
+        chance = record.chance(self.working.mean)
+        idle = lease.acquired - record.passed
+        if idle < SURE:
+            return chance
+        trust = math.pow(0.5, idle / TRUSTED)
+        return trust * chance + (1.0 - trust) * self.fresh.chance
 
     def report(self, lease: Lease, outcome: Outcome) -> Reaction:
         record: Record = lease.session.memo
         pick: Pick = lease.tag
-        self._landed(pick)
+        if pick.scout or pick.trial:
+            self._landed(pick)
         kind = outcome.verdict.kind
         if kind is Kind.SITE_ERROR or (outcome.site_down and kind is not Kind.OK):
             return self._nobodys_fault(record, pick, outcome)
@@ -186,13 +193,14 @@ class AdaptivePolicy(Policy):
             if not lasted:
                 self.limit.cleared(record.doubt, outcome.now)
             record.doubt = None
-        if record.group in self.fresh.resting and record.group is not None:
+        if self.fresh.resting and record.group is not None:
             self.fresh.passed(record.group)
         record.worked = True
         record.passed = outcome.now
         record.rung = 0
-        self.ladder.remove(record)
-        self.working.enter(record)
+        if record.place < 0:
+            self.ladder.remove(record)
+            self.working.enter(record)
 
     def _proxy_failed(self, record: Record, pick: Pick, outcome: Outcome) -> Reaction:
         if pick.how is How.WORKING and (not record.working or record.good >= record.bad):

@@ -34,16 +34,15 @@ class Pick:
     ``trial``: it tries a shorter window. ``price``: tokens that it cost.
     """
 
-    __slots__ = ("how", "levels", "price", "rung", "scout", "trial", "worked")
+    levels: Levels = ()
+    scout = False
+    trial = False
 
     def __init__(self, how: How, rung: int = 0, worked: bool = False, price: float = 0.0) -> None:
         self.how = how
         self.rung = rung
         self.worked = worked
         self.price = price
-        self.levels: Levels = ()
-        self.scout = False
-        self.trial = False
 
 
 class Record:

@@ -2,8 +2,9 @@
 
 Power of d choices with memory (Mitzenmacher, Prabhakar, Shah, *Load balancing with memory*, FOCS
 2002): look at a few random ones and at the best of those seen last time, and take the most
-valuable. That is nearly as good as a sorted list, and O(1). A session's value is the chance that it
-succeeds, less the risk at its intensity, per cost of a request, half of which is time.
+valuable. That is nearly as good as a sorted list, and O(1). The look ends at the first one that is as
+valuable as what was chosen of late: of like sessions any will do. A session's value is the chance
+that it succeeds, less the risk at its intensity, per cost of a request, half of which is time.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 from scrapy_session_filter.policies.adaptive.intensity import DECAYING, bin_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from random import Random
 
     from scrapy_session_filter.policies.adaptive.fresh import Fresh
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from scrapy_session_filter.policies.base import Ask
 
 LOOK = 8
-"""Sessions looked at per pick; 4 costs .02 on average, 16 gains .004 and costs twice the time."""
+"""Sessions looked at per pick at most; 4 costs .02 on average, 16 gains .004."""
 ELITE_LOOK = 4
 """How many of them are of the elite."""
 SPARE = 1.5
@@ -34,6 +36,8 @@ SPREADING = 0.25
 MEAN_STEP = 0.005
 """Step of the moving average of the working sessions' success."""
 LATENCY_STEP = 0.02
+USUAL_STEP = 0.05
+"""Step of the moving average of the chosen sessions' value; one of that value needs no rival."""
 
 
 class Choice:
@@ -44,16 +48,13 @@ class Choice:
     best is over the cap too, and tries whether the site counts over a shorter window.
     """
 
-    __slots__ = ("level", "over", "record", "risk", "trial", "value", "wait")
-
-    def __init__(self) -> None:
-        self.record: Record | None = None
-        self.value = 0.0
-        self.risk = 0.0
-        self.over: Record | None = None
-        self.trial = False
-        self.level = 0.0
-        self.wait = math.inf
+    record: Record | None = None
+    value = 0.0
+    risk = 0.0
+    over: Record | None = None
+    trial = False
+    level = 0.0
+    wait = math.inf
 
 
 class WorkingSet:
@@ -64,6 +65,8 @@ class WorkingSet:
         self._slots = max(concurrency, ELITE_LOOK)
         self._members: list[Record] = []
         self._elite: list[Record] = []
+        self._usual = math.inf  # value of a chosen session; infinite until there was one
+        self._others_first = False
         self.total = 0  #: also those that cannot take a request for now
         self.mean = 0.8  #: chance of success of a working session
         self.latency = 0.0  #: seconds of a success; 0 until there was one
@@ -105,32 +108,39 @@ class WorkingSet:
         step = LATENCY_STEP if self.latency else 1.0
         self.latency += step * (latency - self.latency)
 
-    def _look(self, few: bool) -> list[Record]:
-        """Return some of the elite, which is that of those looked at so far, and some others."""
+    def _look(self, few: bool) -> Iterator[Record]:
+        """Yield some of the elite, which is that of those looked at so far, and some others.
+
+        By turns the ones or the others come first, as the look may end with the first.
+        """
         members, n = self._members, len(self._members)
         if n <= LOOK:
-            return members
+            yield from members
+            return
         rnd = self._rng.random
-        look: list[Record] = []
         elite = self._elite
+        left = LOOK
+        self._others_first = not self._others_first
+        if self._others_first:
+            left = ELITE_LOOK
+            for _ in range(LOOK - ELITE_LOOK):
+                yield members[int(rnd() * n)]
         if not few:
             for _ in range(min(ELITE_LOOK, len(elite))):
                 at = int(rnd() * len(elite))
                 record = elite[at]
-                if record.place < 0:  # it left, or cannot take requests for now
-                    last = elite.pop()
-                    if last is not record:
-                        elite[at] = last
-                    record.elite = False
-                    if not elite:
-                        break
-                elif record not in look:
-                    look.append(record)
-        for _ in range(LOOK - len(look)):
-            record = members[int(rnd() * n)]
-            if record not in look:
-                look.append(record)
-        return look
+                if record.place >= 0:
+                    left -= 1
+                    yield record
+                    continue
+                last = elite.pop()  # it left, or cannot take requests for now
+                if last is not record:
+                    elite[at] = last
+                record.elite = False
+                if not elite:
+                    break
+        for _ in range(left):
+            yield members[int(rnd() * n)]
 
     def _room(self, limit: Limit) -> float:
         """Return how large the elite may be: a session per slot, or as many as the limit takes."""
@@ -173,6 +183,7 @@ class WorkingSet:
         best_value, best, worst_value, worst = 0.0, None, math.inf, None
         trial, trial_cap = (limit.trial if trials else -1), limit.trial_cap
         tried, tried_level = None, 0.0
+        enough = self._usual if len(self._members) > LOOK else math.inf
         for record in self._look(few):
             session = record.session
             in_flight = session.in_flight
@@ -212,8 +223,13 @@ class WorkingSet:
             value /= 0.5 + half * seconds * (1.0 + SHARING * in_flight)
             if value > choice.value:
                 choice.record, choice.value, choice.risk = record, value, risk
+                if value >= enough:
+                    break
         if choice.record is None and tried is not None:
             choice.record, choice.trial = tried, True
+        if choice.record is not None:
+            change = choice.value - self._usual
+            self._usual = choice.value if change == -math.inf else self._usual + USUAL_STEP * change
         if best is not None and not few and len(self._members) > LOOK:
             self._promote(best, worst if worst_value < best_value else None, limit)
         return choice
