@@ -21,8 +21,8 @@ demo-distributed: .venv/test-ready  ## crawl it with three processes that share 
 test: .venv/test-ready  ## all tests but the long ones, two files at a time; ARGS="-k name" picks
 	$(BIN)/python -m pytest -m "not soak" --numprocesses 2 --dist loadfile $(ARGS)
 
-soak: .venv/test-ready  ## the long fault and endurance tests
-	$(BIN)/python -m pytest -m soak $(ARGS)
+soak: .venv/test-ready  ## the long fault and endurance tests: half an hour; on a busy machine two at most
+	timeout --foreground --signal INT --kill-after 60 2h $(BIN)/python -m pytest -m soak --durations 0 $(ARGS)
 
 check: .venv/dev-ready  ## linters, types and layers
 	$(BIN)/ruff check .
@@ -32,12 +32,13 @@ check: .venv/dev-ready  ## linters, types and layers
 	$(BIN)/scrapy-lint "$(CURDIR)/scrapy_session_filter"  # it takes no relative paths
 	cd example_project && ../$(BIN)/scrapy-lint
 
-bench: .venv/dev-ready  ## all peers side by side, simulated and in real crawls, into docs/; ARGS="--seeds 1"
+bench: .venv/dev-ready  ## all peers side by side, simulated and in real crawls, into docs/; ARGS="--parts scenarios,random"
 	$(BIN)/python -m benchmarks.report $(ARGS)
 
 bench-cost: .venv/test-ready  ## what the plugin costs
 	$(BIN)/python -m benchmarks.overhead $(ARGS)
 	$(BIN)/python -m benchmarks.pool_cost
+	$(BIN)/python -m benchmarks.store_cost
 
 bench-balancer: .venv/dev-ready  ## real crawls of a load balancer that bans; ARGS="--layouts limit"
 	$(BIN)/python -m benchmarks.balancer $(ARGS)

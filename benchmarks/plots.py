@@ -30,14 +30,20 @@ def draw(table: Table, policies: dict[str, Callable[..., Any]], folder: Path) ->
 def _ratios(table: Table, path: Path) -> None:
     scenarios = list(table.results)
     figure, axes = plt.subplots(figsize=(9, 0.4 * len(scenarios) + 1.5))
-    for policy in table.policies:
-        ours = policy == "product"
+    colours = plt.get_cmap("tab20")(range(20))
+    for number, policy in enumerate(table.policies):
+        marker, colour, size = "o", colours[number], 6
+        if policy == "product":
+            marker, colour, size = "D", "crimson", 7
+        elif policy.startswith("oracle"):
+            marker, colour, size = "|", "black", 12
         axes.plot(
             [table.mean(name, policy, "ratio") for name in scenarios],
             range(len(scenarios)),
-            "D" if ours else "o",
-            color="crimson" if ours else None,
-            alpha=1.0 if ours else 0.5,
+            marker,
+            color=colour,
+            markersize=size,
+            alpha=0.8,
             label=policy,
         )
     axes.set_yticks(range(len(scenarios)), scenarios)
@@ -57,21 +63,22 @@ def _pages(policies: dict[str, Callable[..., Any]], path: Path) -> None:
         if make is OracleNoLatency:
             continue
         run = Run(RATE_LIMITED, make, 1)
-        run.result()
+        result = run.result()
         times = run.finished_at
+        ours = name == "product"
         axes.plot(
             times,
             range(1, len(times) + 1),
-            label=name,
-            linewidth=3 if name == "product" else 1.2,
-            color="crimson" if name == "product" else None,
+            label=f"{name} ({result['req'] / len(times):.2f} requests a page)",
+            linewidth=3 if ours else 1.2,
+            color="crimson" if ours else None,
         )
-    axes.set_xlim(0, 60)
+    axes.set_xlim(left=0)
     axes.set_xlabel("seconds")
     axes.set_ylabel("pages fetched of 4,000")
     axes.set_title("200 proxies of which 80 work, 20 requests per 10 s and address", fontsize=10)
     axes.grid(alpha=0.3)
-    axes.legend(fontsize="small")
+    axes.legend(fontsize="small", loc="lower right")
     figure.tight_layout()
     figure.savefig(path, dpi=120)
     plt.close(figure)

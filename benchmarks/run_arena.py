@@ -51,7 +51,22 @@ class Table:
             default=math.nan,
         )
 
+    def behind(self, policy: str) -> list[str]:
+        """Return the scenarios in which the best peer's ratio is higher by more than .05."""
+        return [
+            name
+            for name in self.results
+            if self.mean(name, policy, "ratio") < self.best_peer(name) - 0.05
+        ]
+
     def markdown(self) -> Iterator[str]:
+        """Yield the ratios, and the summary."""
+        yield from self.ratios()
+        yield ""
+        yield from self.summary()
+
+    def ratios(self) -> Iterator[str]:
+        """Yield a table of ratios to the oracle by scenario; the best is bold."""
         yield "| scenario | " + " | ".join(self.policies) + " |"
         yield "|---|" + "---:|" * len(self.policies)
         for scenario in self.results:
@@ -64,7 +79,9 @@ class Table:
                 wins = ratio >= best - 1e-9 and not policy.startswith("oracle")
                 cells.append(f"**{ratio:.2f}**" if wins else f"{ratio:.2f}")
             yield f"| {scenario} | " + " | ".join(cells) + " |"
-        yield ""
+
+    def summary(self) -> Iterator[str]:
+        """Yield a table of means over all scenarios, by policy."""
         yield "| policy | ratio | worst | succ | speed | lost % | behind best peer by > .05 |"
         yield "|---|---:|---:|---:|---:|---:|---:|"
         for policy in self.policies:
@@ -81,12 +98,9 @@ class Table:
             self.mean(name, policy, "lost") / self.results[name][policy][0]["pages"]
             for name in names
         ) / len(names)
-        behind = sum(
-            ratio < self.best_peer(name) - 0.05 for name, ratio in zip(names, ratios, strict=True)
-        )
         return (
             f"| {policy} | {over('ratio'):.3f} | {min(ratios):.2f} | {over('succ'):.2f} | "
-            f"{over('speed'):.2f} | {100 * lost:.2f} | {behind} of {len(names)} |"
+            f"{over('speed'):.2f} | {100 * lost:.2f} | {len(self.behind(policy))} of {len(names)} |"
         )
 
 

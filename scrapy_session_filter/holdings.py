@@ -24,7 +24,7 @@ _LONGEST_CLAIM = 1.0  # seconds after which a share is left as it is, so that sa
 
 @dataclass(slots=True)
 class Share:
-    """Exits that were claimed, the sessions on them, and what is known of the site."""
+    """Exits that were claimed, the sessions on them by birth, and what is known of the site."""
 
     exits: set[str] = field(default_factory=set)
     rows: list[Row] = field(default_factory=list, repr=False)
@@ -49,11 +49,24 @@ def take_share(store: SessionStore, site: str, offered: Collection[str]) -> Shar
             share.short = claim.short
             if not claim.exits or not claim.short or time.monotonic() > deadline:
                 break
+        share.rows.sort(key=birth)
         # Not earlier: who released an exit has written before how it fared there.
         share.state = store.site_state(site)
     except StoreError as error:
         share.error = error
     return share
+
+
+def take_in(
+    pool: SessionPool, rows: list[Row], left: set[str], now: float, wall_offset: float
+) -> Restored:
+    """Restore sessions, and remove the exits that they use from ``left``."""
+    restored = restore_sessions(pool, rows, now=now, wall_offset=wall_offset)
+    for row in rows:
+        session = pool.sessions.get(str(row.get("id")))
+        if session is not None:
+            left.discard(session.exit)
+    return restored
 
 
 class Holdings:
@@ -99,12 +112,16 @@ class Holdings:
         names = [REST + exit_ for exit_ in share.exits]
         rests = {name: share.state[name] for name in names if share.state and name in share.state}
         load_rests(pool, rests, now=now, wall_offset=wall_offset)
-        rows = sorted(share.rows, key=birth)
-        restored = restore_sessions(pool, rows, now=now, wall_offset=wall_offset)
-        return restored, self.admit(share, now)
+        left = set(share.exits)
+        restored = take_in(pool, share.rows, left, now, wall_offset)
+        useless = self.admit(share, left, now)
+        return restored, useless - self.exits if useless else useless
 
-    def admit(self, share: Share, now: float) -> set[str]:
-        """Let the proxies of a share be used; returns the exits in it that this pool cannot use."""
+    def admit(self, share: Share, left: set[str], now: float) -> set[str]:
+        """Let the proxies of a share be used; returns the exits in it that this pool cannot use.
+
+        ``left`` are those that no session uses.
+        """
         pool = self._pool
         self._short = share.short
         if pool.proxies is not None:
@@ -114,7 +131,7 @@ class Holdings:
         if share.exits:
             pool.look_again()
         gone = {id_ for id_ in pool.roster.removed if id_ in share.exits}  # the store drops them
-        return share.exits - self.exits - gone
+        return left.difference(() if pool.proxies is None else pool.proxies.claimed, gone)
 
     def surrender(self, number: int, now: float) -> list[str]:
         """Return up to ``number`` exits to give back now, drawn from all: good ones and bad ones.
@@ -142,6 +159,8 @@ class Holdings:
 
     def lose(self, exits: Collection[str]) -> None:
         """Use these exits no more; their sessions leave, and leases on them end as they may."""
+        if not exits:
+            return
         pool = self._pool
         lost = [session for session in pool.sessions.values() if session.exit in exits]
         for session in lost:

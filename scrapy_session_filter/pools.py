@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from scrapy_session_filter import snapshot
 from scrapy_session_filter.exceptions import StoreError
-from scrapy_session_filter.holdings import Holdings, take_share
+from scrapy_session_filter.garbage import MANY, look_again, set_aside
+from scrapy_session_filter.holdings import Holdings, take_in, take_share
 from scrapy_session_filter.policies import PolicyContext
 from scrapy_session_filter.pool import SessionPool
 from scrapy_session_filter.proxies import EndpointHealth, SiteProxies
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from scrapy_session_filter.policies import Policy
     from scrapy_session_filter.proxies import ProxySource
     from scrapy_session_filter.roster import Limits, Watcher
-    from scrapy_session_filter.session import Session
+    from scrapy_session_filter.session import Row, Session
     from scrapy_session_filter.tenure import Tenure
 
 logger = logging.getLogger("scrapy_session_filter")
@@ -93,6 +94,8 @@ class SitePools:
         self._remember = remember
         self._inits = inits
         self._pools: OrderedDict[str, SessionPool] = OrderedDict()  # the longest unused first
+        #: sent off all at once, requests would have their answers come in bunches ever after
+        self._one_by_one = asyncio.Lock()
         self._loading: dict[str, asyncio.Task[SessionPool]] = {}
         self._batches = 0
         self._run = f"{time.time_ns():x}"
@@ -117,7 +120,10 @@ class SitePools:
         if task is None:
             task = self._loading[site] = asyncio.ensure_future(self._load(site))
             task.add_done_callback(lambda _: self._loading.pop(site, None))
-        return await asyncio.shield(task)
+        pool = await asyncio.shield(task)
+        async with self._one_by_one:
+            await asyncio.sleep(0)
+        return pool
 
     async def _load(self, site: str) -> SessionPool:
         self._asked = now = self._clock()
@@ -134,29 +140,39 @@ class SitePools:
             raise
         self.unreadable_since = math.inf
         self._load_at.pop(site, None)
-        share.rows.sort(key=snapshot.birth)
         endpoints = self._source.endpoints()
         pool = self._make(site)
         now = self._clock()
         offset = time.time() - now
         snapshot.restore_site(pool, share.state, now=now, wall_offset=offset)
-        restored = snapshot.Restored()
-        for start in range(0, len(share.rows), AT_ONCE):
-            rows = share.rows[start : start + AT_ONCE]
-            restored.add(snapshot.restore_sessions(pool, rows, now=now, wall_offset=offset))
-            await asyncio.sleep(0)
+        left = set(share.exits)
+        restored = await self._restore(pool, share.rows, left, now, offset)
         if self._source.endpoints() is not endpoints:  # they changed meanwhile
             pool.update_proxies(self._source.endpoints())
-        if share.rows:
+        if restored:
             logger.info("%s: %s", site, restored)
         self.restored.add(restored)
         self._pools[site] = pool
         if self._store.shared:
             self.holdings[site] = holdings = Holdings(pool, self._rng)
-            self.release(pool, holdings.admit(share, now))
+            self.release(pool, holdings.admit(share, left, now))
             holdings.lose(self._lost_early.pop(site, set()))
         self._make_room()
         return pool
+
+    async def _restore(
+        self, pool: SessionPool, rows: list[Row], left: set[str], now: float, offset: float
+    ) -> snapshot.Restored:
+        """Take sessions in, a few at a time, and let go of their rows likewise."""
+        restored = snapshot.Restored()
+        rows.reverse()
+        with set_aside(len(rows)):
+            while rows:
+                some = rows[: -AT_ONCE - 1 : -1]
+                del rows[-AT_ONCE:]
+                restored.add(take_in(pool, some, left, now, offset))
+                await asyncio.sleep(0)
+        return restored
 
     def load_wait(self, site: str) -> float:
         """Return for how many seconds not to ask for a site that could not be loaded."""
@@ -205,6 +221,8 @@ class SitePools:
             self.release(pool, exits)
             for session in pool.sessions.values():
                 self._watcher.gone(session)  # what it holds comes back with it from the store
+            if len(pool.sessions) >= MANY:
+                look_again()
             del self._pools[site]
 
     def release(self, pool: SessionPool, exits: Iterable[str]) -> None:
@@ -289,3 +307,4 @@ class SitePools:
         """Send everyone who waits for a session away, and let nobody wait any more."""
         for pool in self:
             pool.close()
+        look_again()

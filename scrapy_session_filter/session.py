@@ -30,6 +30,7 @@ _ID_ALPHABET = string.ascii_lowercase + string.digits
 _ID = re.compile(r"[a-z0-9]{12}\Z")
 _COUNT_LIMIT = 2**53  # what JSON readers keep exact
 _HEADER_LIMIT = 1024  # characters; longer ones are not a browser's
+_HEADER_SETS = 4096  # that are remembered, to be shared
 _FIELDS = frozenset(
     {
         *("id", "site", "exit", "proxy", "headers", "born", "used", "rest"),
@@ -135,30 +136,24 @@ class Session:
         A birth or last use in the future (the clock was set back) becomes now. Raises `InvalidRow`
         where a field is missing, has the wrong type or is out of range.
         """
-        headers = row.get("headers")
-        if not isinstance(headers, dict) or not all(
-            isinstance(k, str) and isinstance(v, str) and len(v) <= _HEADER_LIMIT
-            for k, v in headers.items()
-        ):
-            msg = "headers must map names to values"
-            raise InvalidRow(msg)
+        _check_counts(row)
         rest = _optional(row, "rest", (int, float))
         inited = _optional(row, "init", (int, float))
         session = cls(
             id=_session_id(row),
             site=_text(row, "site"),
             endpoint=endpoint,
-            headers=headers,
+            headers=_headers(row),
             born=min(_seconds(row, "born") - wall_offset, now),
             used=min(_seconds(row, "used") - wall_offset, now),
-            uses=_count(row, "uses"),
-            oks=_count(row, "oks"),
-            blocks=_count(row, "blocks"),
-            errors=_count(row, "errors"),
+            uses=row["uses"],
+            oks=row["oks"],
+            blocks=row["blocks"],
+            errors=row["errors"],
             cookies=_optional(row, "cookies", list),
             engine=_optional(row, "engine", dict),
             learnt=row.get("learnt"),
-            extra={k: v for k, v in row.items() if k not in _FIELDS} or None,
+            extra=None if row.keys() <= _FIELDS else _extra(row),
         )
         if inited is not None:
             session.inited = min(_seconds(row, "init") - wall_offset, now)
@@ -167,6 +162,41 @@ class Session:
             session.state = State.RESTING
             session.wake = wake
         return session
+
+
+_header_sets: dict[tuple[tuple[str, str], ...], dict[str, str]] = {}
+
+
+def _headers(row: Row) -> dict[str, str]:
+    """Return a row's headers; sessions with equal ones share them."""
+    value = row.get("headers")
+    key = _header_key(value)
+    known = _header_sets.get(key)
+    if known is None:
+        if len(_header_sets) >= _HEADER_SETS:
+            _header_sets.clear()
+        known = _header_sets[key] = dict(key)
+    return known
+
+
+def _header_key(value: object) -> tuple[tuple[str, str], ...]:
+    if isinstance(value, dict):
+        key = tuple(value.items())
+        try:
+            if key in _header_sets:
+                return key
+        except TypeError:  # a value that is no text
+            pass
+        if all(
+            isinstance(k, str) and isinstance(v, str) and len(v) <= _HEADER_LIMIT for k, v in key
+        ):
+            return key
+    msg = "headers must map names to values"
+    raise InvalidRow(msg)
+
+
+def _extra(row: Row) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if name not in _FIELDS}
 
 
 def _session_id(row: Row) -> str:
@@ -185,25 +215,20 @@ def _text(row: Row, name: str) -> str:
     return value
 
 
-def _count(row: Row, name: str) -> int:
-    value = row.get(name)
-    if type(value) is not int or not 0 <= value <= _COUNT_LIMIT:
-        msg = f"{name} must be a count"
-        raise InvalidRow(msg)
-    return value
+def _check_counts(row: Row) -> None:
+    for name in ("uses", "oks", "blocks", "errors"):
+        value = row.get(name)
+        if type(value) is not int or not 0 <= value <= _COUNT_LIMIT:
+            msg = f"{name} must be a count"
+            raise InvalidRow(msg)
 
 
 def _seconds(row: Row, name: str) -> float:
-    value = row.get(name)
-    if (
-        not isinstance(value, (int, float))
-        or isinstance(value, bool)
-        or not math.isfinite(value)
-        or abs(value) > _COUNT_LIMIT
-    ):
-        msg = f"{name} must be a time in seconds"
-        raise InvalidRow(msg)
-    return float(value)
+    value: Any = row.get(name)
+    if type(value) in (float, int) and abs(value) <= _COUNT_LIMIT:  # which no NaN is
+        return float(value)
+    msg = f"{name} must be a time in seconds"
+    raise InvalidRow(msg)
 
 
 def _optional(row: Row, name: str, kinds: type | tuple[type, ...]) -> Any:

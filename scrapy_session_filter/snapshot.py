@@ -30,6 +30,9 @@ class Restored:
     no_proxy: int = 0
     damaged: int = 0
 
+    def __bool__(self) -> bool:
+        return bool(self.kept or self.expired or self.no_proxy or self.damaged)
+
     def add(self, more: Restored) -> None:
         """Add another site's numbers."""
         self.kept += more.kept
@@ -138,13 +141,14 @@ def _session(
     except InvalidRow:
         restored.damaged += 1
         return None
-    if session.site != pool.site or session.id in pool.sessions:
+    key = row.get("proxy")
+    known = key is None or isinstance(key, str)
+    if not known or session.site != pool.site or session.id in pool.sessions:
         restored.damaged += 1
         return None
     if pool.roster.is_expired(session, now) or pool.roster.is_spent(session):
         restored.expired += 1
         return None
-    key = row.get("proxy")
     session.endpoint = proxies.adopt(key) if proxies is not None and key else None
     if (session.endpoint is None) != (proxies is None):
         restored.no_proxy += 1

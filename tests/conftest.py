@@ -43,7 +43,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from loopback import World
 
 from tests.world.crawls import Crawler
@@ -52,8 +52,11 @@ from tests.world.real_proxies import RealProxy, installed, start_squid, start_ti
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-settings.register_profile("no-deadline", deadline=None)  # a machine that is busy is no failure
-settings.load_profile("no-deadline")
+# A machine that is busy is no failure.
+PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("patient", PATIENT)
+settings.register_profile("many", PATIENT, max_examples=10_000)
+settings.load_profile("patient")
 
 WATCHED = ("crawls", "faults", "inputs")
 """Folders whose crawls must never go out bare, but for tests that are marked ``direct``."""

@@ -37,8 +37,10 @@ def markdown(layout: Layout, results: list[Result]) -> Iterator[str]:
     yield "| | pages | requests a page | seconds |"
     yield "|---|---:|---:|---:|"
     for result in results:
-        seconds = f"{result.seconds:.0f}" if result.ended else f"stopped at {result.seconds:.0f}"
-        yield (f"| {result.contender} | {result.fetched:,} | {result.per_page:.2f} | {seconds} |")
+        yield (
+            f"| {result.contender} | {result.fetched:,} | {result.per_page:.2f} | "
+            f"{result.told_seconds()} |"
+        )
     yield ""
 
 

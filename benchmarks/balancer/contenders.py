@@ -97,6 +97,10 @@ class Result:
         """Requests that came to the site, per page fetched."""
         return self.requests / max(1, self.fetched)
 
+    def told_seconds(self) -> str:
+        """Say how long it took, and whether it was stopped."""
+        return f"{self.seconds:.0f}" if self.ended else f"stopped at {self.seconds:.0f}"
+
 
 def run(contender: Contender, layout: Layout, site: Site, folder: Path, longest: float) -> Result:
     """Crawl the site for at most ``longest`` seconds; its log is in ``folder``."""

@@ -39,10 +39,11 @@ class Layout:
         """Say in a line what the layout is."""
         ban = f"{self.ban} s ban" if self.ban else "refused while over it"
         prolonged = ", prolonged by each request" if self.prolongs else ""
+        told = "" if self.retry_after is None else f" with Retry-After {self.retry_after}"
         return (
             f"{self.pages:,} pages, {self.good} of {self.proxies} proxies good, "
             f"{self.limit} requests per {self.window} s and address, {ban}{prolonged}, "
-            f"status {self.status}"
+            f"status {self.status}{told}"
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import re
 import secrets
 import struct
@@ -34,15 +35,22 @@ class Site:
     answer of `loopback.answers`, or a status), ``/app/N`` (a product that takes JavaScript to be
     seen, with its data at ``/data/N``); everything else is 404.
 
-    Each answer takes ``latency`` seconds. With ``cookies`` each visitor that brings none gets a
-    cookie ``visitor=<random>``.
+    Each answer takes ``latency`` seconds, and up to ``jitter`` more. With ``cookies`` each visitor
+    that brings none gets a cookie ``visitor=<random>``.
     """
 
     def __init__(
-        self, shop: Shop, *, latency: float = 0.0, cookies: bool = True, keep_visits: bool = True
+        self,
+        shop: Shop,
+        *,
+        latency: float = 0.0,
+        jitter: float = 0.0,
+        cookies: bool = True,
+        keep_visits: bool = True,
     ) -> None:
         self.shop = shop
         self.latency = latency
+        self.jitter = jitter
         self.cookies = cookies
         self.keep_visits = keep_visits
         self.visits: list[Visit] = []
@@ -195,7 +203,7 @@ class _Visitor(RequestProtocol):
             body=body,
         )
         answer = self.site.answer(visit)
-        delay = answer.delay + self.site.latency
+        delay = answer.delay + self.site.latency + random.uniform(0.0, self.site.jitter)
         if delay:
             asyncio.get_running_loop().call_later(delay, self._send, visit, answer)
         else:

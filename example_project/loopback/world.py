@@ -30,7 +30,8 @@ class World:
 
     ``exits`` is their number, ``subnets`` how many /24 networks they lie in (0: as few as it
     takes). ``seed`` decides what `pick_exits` picks. ``products`` and ``page_size`` (bytes) shape
-    the shop; each answer takes ``latency`` seconds. ``port`` is the gateway's, 0 for any free one.
+    the shop; each answer takes ``latency`` seconds, and up to ``jitter`` more. ``port`` is the
+    gateway's, 0 for any free one.
     ``proxy`` holds more arguments of `Proxy`. With ``tls`` the site speaks https too, with a
     certificate of its own (needs trustme). With ``keep`` false visits and passages are counted
     only.
@@ -48,6 +49,7 @@ class World:
         products: int = 320,
         page_size: int = 1500,
         latency: float = 0.0,
+        jitter: float = 0.0,
         port: int = 0,
         tls: bool = True,
         cookies: bool = True,
@@ -57,7 +59,11 @@ class World:
         own_addresses = sys.platform == "linux"  # all of 127.0.0.0/8 is ours there
         self.exits = _addresses(exits, subnets)
         self.site = Site(
-            Shop(products, page_size), latency=latency, cookies=cookies, keep_visits=keep
+            Shop(products, page_size),
+            latency=latency,
+            jitter=jitter,
+            cookies=cookies,
+            keep_visits=keep,
         )
         options = {"keep_passages": keep, "bind_exits": own_addresses, **(proxy or {})}
         self.proxy = Proxy(self.exits, self._resolve, **options)

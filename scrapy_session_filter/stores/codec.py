@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import math
-from contextlib import contextmanager, suppress
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from scrapy_session_filter.exceptions import InvalidRow
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from scrapy_session_filter.session import Row
 
 _KEY_LIMIT = 2048  # characters of a site, session id, exit or endpoint key
@@ -39,42 +37,30 @@ def decode(data: bytes, limit: int) -> dict[str, Any]:
     key twice, NaN, a number beyond the range of floats) and what exhausts a parser (deep nesting,
     numbers of thousands of digits).
     """
+    value = _read(data, limit)
+    if value is not None and _writer.encode(value) == data:  # then it can be read in no other way
+        return value
     return _decode(data, limit, _strict)
 
 
 def decode_own(data: bytes, limit: int) -> dict[str, Any]:
-    """Return what `encode` was given, for bytes whose checksum says so; five times as fast."""
-    return _decode(data, limit, _plain)
+    """Return what `encode` was given, for bytes whose checksum says so; a little faster."""
+    value = _read(data, limit)
+    return _decode(data, limit, _plain) if value is None else value
 
 
-def decode_all(found: list[bytes], limit: int) -> Iterator[dict[str, Any]]:
-    """Yield what `decode_own` makes of each, leaving out what it refuses.
+def _read(data: bytes, limit: int) -> dict[str, Any] | None:
+    """Return what is nearly always right, in half the time that the parser of Python takes.
 
-    Parsed as one text, so that equal keys are one string in memory: a third less of it.
+    None where that parser has to look: at too much data, damage, or half a surrogate pair.
     """
-    if all(len(data) <= limit for data in found):
-        try:
-            values = json.loads(b"[" + b",".join(found) + b"]")
-        except (ValueError, RecursionError):
-            values = []
-        if len(values) == len(found) and all(isinstance(value, dict) for value in values):
-            yield from values
-            return
-    for data in found:
-        with suppress(InvalidRow):
-            yield decode_own(data, limit)
-
-
-@contextmanager
-def no_collections() -> Iterator[None]:
-    """Keep the garbage collector from looking through all rows again and again as they come in."""
-    enabled = gc.isenabled()
-    gc.disable()
+    if len(data) > limit:
+        return None
     try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
+        value = _reader.decode(data)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return None
+    return value if type(value) is dict else None
 
 
 def _decode(data: bytes, limit: int, decoder: json.JSONDecoder) -> dict[str, Any]:
@@ -145,6 +131,8 @@ def _no_constant(text: str) -> float:
     raise ValueError(msg)
 
 
+_reader = msgspec.json.Decoder()
+_writer = msgspec.json.Encoder()
 _plain = json.JSONDecoder()
 _strict = json.JSONDecoder(
     object_pairs_hook=_unique, parse_float=_finite, parse_constant=_no_constant

@@ -5,10 +5,13 @@ from __future__ import annotations
 import logging
 import secrets
 import threading
+import time
+from contextlib import suppress
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from scrapy_session_filter.exceptions import StoreError, StoreVersionError
+from scrapy_session_filter.garbage import set_aside
 from scrapy_session_filter.stores import mask_uri
 from scrapy_session_filter.stores import redis_scripts as scripts
 from scrapy_session_filter.stores.base import (
@@ -19,9 +22,8 @@ from scrapy_session_filter.stores.base import (
     Claim,
     SessionStore,
 )
-from scrapy_session_filter.stores.codec import no_collections
 from scrapy_session_filter.stores.redis_batch import APPLY, Part, parts
-from scrapy_session_filter.stores.redis_claims import RedisClaims
+from scrapy_session_filter.stores.redis_claims import PAUSE, TRIES, RedisClaims, WipedError
 from scrapy_session_filter.stores.redis_link import Link
 from scrapy_session_filter.stores.redis_read import decoded, intact, text
 
@@ -38,10 +40,7 @@ T = TypeVar("T")
 VERSION = 1
 _TAG = "{session-filter}"
 _PORTION = 200  # rows per reply
-
-
-class _WipedError(StoreError):
-    """The server has lost its contents; this owner has started over in the empty store."""
+_RETURN_SECONDS = 5  # in which the owners of an emptied store take back what they held
 
 
 def _step(
@@ -55,7 +54,7 @@ def _step(
             self.check()
             try:
                 return method(self, *args, **kwargs)
-            except _WipedError:
+            except WipedError:
                 return method(self, *args, **kwargs)
 
     return call
@@ -98,14 +97,15 @@ class RedisStore(SessionStore):
             raise StoreError(msg)
         self._link.open()
         self._me = secrets.token_hex(8)
-        self._epoch = self._join()
+        self._claims = RedisClaims(self._run)
+        self._epoch = self._join(wiped=self._link.knows(scripts.CLAIM))
         self._open = True
 
     @_step
     def claim(self, site: str, offered: Collection[str], most: int | None = None) -> Claim:
         """Claim a fair share of a site's free exits; junk on them is left out."""
         grant = self._claims.grant(site, offered, most)
-        with no_collections():
+        with set_aside(len(grant.ids)):
             rows = list(self._rows_of(site, grant.ids, grant.exits))
         for row in rows:
             self._note_exit(row)
@@ -192,7 +192,7 @@ class RedisStore(SessionStore):
                 cursor, found = self._scan(name, cursor)
                 new = {id_: data for id_, data in found.items() if id_ not in seen}
                 seen.update(new)
-                yield from intact(name, new)
+                yield from intact(name, ((text(id_), data) for id_, data in new.items()))
                 if cursor == 0:
                     break
 
@@ -216,8 +216,11 @@ class RedisStore(SessionStore):
             msg = f"{self._name} is not open in this process"
             raise StoreError(msg)
 
-    def _join(self) -> str:
-        version, epoch = self._link.run(scripts.JOIN, _TAG, secrets.token_hex(8), VERSION)
+    def _join(self, *, wiped: bool) -> str:
+        """Become an owner; if the store is empty, and was not before, its owners are waited for."""
+        seconds = _RETURN_SECONDS if wiped else 0
+        said = self._link.run(scripts.JOIN, _TAG, secrets.token_hex(8), VERSION, seconds)
+        version, epoch = said
         if int(version) > VERSION:
             msg = f"{self._name} has schema version {int(version)}, this release knows {VERSION}"
             raise StoreVersionError(msg)
@@ -227,12 +230,12 @@ class RedisStore(SessionStore):
         said = self._link.run(script, _TAG, self._epoch, self._me, self.claim_seconds, *values)
         if said != [b"wiped"]:
             return said
-        self._epoch = self._join()
+        self._epoch = self._join(wiped=True)
         self._forget()
         self.generation += 1
         msg = f"The session store {self._name} was wiped while in use"
         logger.error("%s; what this crawl holds is written again", msg)
-        raise _WipedError(msg)
+        raise WipedError(msg)
 
     @_step
     def _scan(self, site: str, cursor: int) -> tuple[int, dict[bytes, bytes]]:
@@ -249,16 +252,29 @@ class RedisStore(SessionStore):
     def _rows_of(self, site: str, ids: list[str], granted: dict[str, int]) -> Iterator[Row]:
         for start in range(0, len(ids), _PORTION):
             some = ids[start : start + _PORTION]
-            found = self._call("HMGET", f"s:{site}", *some)
-            pairs = zip(some, found, strict=True)
-            rows = intact(site, {id_.encode(): data for id_, data in pairs if data})
+            found = self._fetch(f"s:{site}", some)
+            rows = intact(site, zip(some, found, strict=True))
             yield from (row for row in rows if row["exit"] in granted)
 
+    def _fetch(self, key: str, names: list[str]) -> list[bytes | None]:
+        for _ in range(TRIES - 1):
+            with suppress(StoreError):
+                return self._values(key, names)
+            time.sleep(PAUSE)
+        return self._values(key, names)
+
+    def _values(self, key: str, names: list[str]) -> list[bytes | None]:
+        found: list[bytes | None] = self._call("HMGET", key, *names)
+        return found
+
     def _note_exit(self, row: Row) -> None:
-        if row.get("exit") != row.get("id"):
-            self._exits[str(row.get("site")), str(row.get("id"))] = str(row.get("exit"))
+        exit_, id_ = row.get("exit"), row.get("id")
+        if exit_ != id_:
+            self._exits[str(row.get("site")), str(id_)] = str(exit_)
 
     def _apply(self, part: Part) -> None:
+        for site, exit_ in part.new_exits:
+            self._claims.expected.setdefault(site, set()).add(exit_)
         said = self._run(APPLY, part.id, MAX_SESSIONS, *part.values)
         if said[0] == b"done":
             # The reply to the first time was lost. What was claimed then carries this token; where
@@ -270,6 +286,7 @@ class RedisStore(SessionStore):
             self.refused += refused
             if full:
                 logger.warning("%d sessions are not saved: the store is full", full)
+        self._claims.expected.clear()
         for site, exit_ in taken:
             self._claims.keep(site, {exit_: token})
         for site, id_ in gone:

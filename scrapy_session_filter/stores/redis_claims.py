@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from scrapy_session_filter.exceptions import StoreError
 from scrapy_session_filter.stores import redis_scripts as scripts
 from scrapy_session_filter.stores.redis_read import text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
 _STEP = 1000  # exits per step, so that the server is never busy for long
+TRIES = 5
+"""How often a step is tried that others went before: a big load is not begun anew for one lost reply."""
+PAUSE = 0.4
+"""Seconds between two tries."""
+
+
+class WipedError(StoreError):
+    """The server has lost its contents; this owner has started over in the empty store."""
 
 
 class Run(Protocol):
@@ -40,34 +50,53 @@ class RedisClaims:
         self._lost: dict[str, set[str]] = {}  # not told of yet
         self._look_for_losses = False
         self._unclear: set[str] = set()  # sites whose last claim had no reply
+        #: By site, what was held when the server was wiped: it may be claimed again at once.
+        self._former: dict[str, set[str]] = {}
+        #: By site, exits that are claimed by changes whose reply is still to come.
+        self.expected: dict[str, set[str]] = {}
 
     def forget_all(self) -> None:
         """Start over, in a server that has lost its contents."""
+        for site, exits in self.held.items():
+            self._former.setdefault(site, set()).update(exits)
         self.tokens.clear()
         self.held.clear()
         self._lost.clear()
         self._unclear.clear()
+        self.expected.clear()
         self._look_for_losses = False
 
-    def grant(self, site: str, offered: Iterable[str], most: int | None) -> Grant:
+    def grant(self, site: str, offered: Collection[str], most: int | None) -> Grant:
         """Claim in steps; what was granted counts after `settle`."""
         granted: dict[str, int] = {}
         ids: list[str] = []
         wanted = -1 if most is None else max(most, 0)
-        again = site in self._unclear
+        unclear = site in self._unclear
         self._unclear.add(site)
-        candidates = list(dict.fromkeys(offered))
-        goes_on, short = False, 0
+        former = self._former.get(site, set())
+        again = [exit_ for exit_ in offered if exit_ in former]
+        candidates = list(dict.fromkeys((*again, *offered)))
+        goes_on, short, tries = False, 0, TRIES
         while True:
-            barred = [*self._lost.get(site, ())]
-            if again:
-                barred += (*self.held.get(site, ()), *granted)
-            said = self._run(
-                scripts.CLAIM,
-                *(site, wanted, _STEP, int(again), int(goes_on), len(barred)),
-                *barred,
-                *candidates,
-            )
+            barred = self._lost.get(site, ())
+            try:
+                if unclear:
+                    self._give_back_unknown(site, granted)
+                    unclear = False
+                said = self._run(
+                    scripts.CLAIM,
+                    *(site, wanted, _STEP, int(goes_on), len(again), len(barred)),
+                    *barred,
+                    *candidates,
+                )
+            except StoreError as error:
+                tries -= 1
+                if not granted or not tries or isinstance(error, WipedError):
+                    raise
+                unclear = True
+                time.sleep(PAUSE)
+                continue
+            tries = TRIES
             if said == [b"robbed"]:
                 self._look_for_losses = True
                 self._find_losses()
@@ -76,11 +105,24 @@ class RedisClaims:
                 continue
             token, exits, found, more, lacking = said
             short = short if goes_on else int(lacking)
-            granted.update((text(exit_), int(token)) for exit_ in exits)
+            granted.update(dict.fromkeys(map(text, exits), int(token)))
             ids += map(text, found)
             if not exits or not more:
                 return Grant(int(token), granted, ids, short)
-            wanted, goes_on = int(more), True
+            wanted, goes_on = int(more), int(more) > 0
+
+    def _give_back_unknown(self, site: str, granted: Collection[str]) -> None:
+        """Release what the server has granted, and this owner never heard of."""
+        known = self.held.get(site, set()).union(granted, self.expected.get(site, ()))
+        cursor = 0
+        while True:
+            next_cursor, found = self._run(scripts.HELD, site, cursor)
+            unknown = [exit_ for exit_ in map(text, found) if exit_ not in known]
+            if unknown:
+                self._run(scripts.RELEASE, site, *unknown)
+            cursor = int(next_cursor)
+            if not cursor:
+                return
 
     def settle(self, site: str, grant: Grant) -> None:
         """Hold what was granted, now that all of it is here."""

@@ -80,6 +80,16 @@ class Link:
         said: list[Any] = self._guarded(evaluate)
         return said
 
+    def knows(self, script: str) -> bool:
+        """Return whether somebody has run a script since the server started; raises `StoreError`.
+
+        Emptying a server does not make it forget that.
+        """
+        (known,) = self._guarded(
+            lambda: self._client.execute_command("SCRIPT EXISTS", _sha(script))
+        )
+        return bool(known)
+
     @property
     def here(self) -> bool:
         """Whether it was opened by this process: a socket must not be used in a forked child."""

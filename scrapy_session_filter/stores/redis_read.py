@@ -7,18 +7,27 @@ from typing import TYPE_CHECKING, Any
 
 from scrapy_session_filter.exceptions import InvalidRow
 from scrapy_session_filter.stores.base import MAX_ROW_BYTES
-from scrapy_session_filter.stores.codec import decode, row_key
+from scrapy_session_filter.stores.codec import decode, text_key
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from scrapy_session_filter.session import Row
 
 logger = logging.getLogger(__name__)
 
 
-def intact(site: str, found: dict[bytes, bytes]) -> list[Row]:
-    """Return a site's sessions from texts by id; a warning tells of each that is junk."""
-    pairs = [(id_, decoded(data, MAX_ROW_BYTES)) for id_, data in found.items()]
-    return [row for id_, row in pairs if row is not None and _is_of(row, site, id_)]
+def intact(site: str, found: Iterable[tuple[str, bytes | None]]) -> Iterator[Row]:
+    """Yield a site's sessions from texts by id; a warning tells of each that is junk."""
+    for id_, data in found:
+        row = None if data is None else decoded(data, MAX_ROW_BYTES)
+        if row is None:
+            continue
+        exit_ = row.get("exit")
+        if row.get("site") == site and row.get("id") == id_ and (exit_ == id_ or _is_key(exit_)):
+            yield row
+        else:
+            logger.warning("A saved session of %r is not of its place and left out", site)
 
 
 def decoded(data: bytes, limit: int) -> dict[str, Any] | None:
@@ -35,11 +44,9 @@ def text(value: bytes) -> str:
     return value.decode(errors="replace")
 
 
-def _is_of(row: Row, site: str, id_: bytes) -> bool:
+def _is_key(value: object) -> bool:
     try:
-        fits = row_key(row)[:2] == (site, text(id_))
+        text_key(value)
     except InvalidRow:
-        fits = False
-    if not fits:
-        logger.warning("A saved session of %r is not of its place and left out", site)
-    return fits
+        return False
+    return True

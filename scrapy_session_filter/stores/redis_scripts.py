@@ -6,7 +6,8 @@ own. Rows and states are opaque texts here: Lua's JSON would change them.
 ===============  ==========  ============================================================
 key              type        holds
 ===============  ==========  ============================================================
-``meta``         hash        schema version, epoch (new after a wipe), token, sessions
+``meta``         hash        schema version, epoch (new after a wipe), until when the owners of
+                             before are waited for, token, sessions
 ``sites``        set         keys of all sites
 ``owners``       sorted set  until when each owner's claims hold
 ``robbed``       set         owners that lost an exit and do not know yet
@@ -108,26 +109,65 @@ end
 JOIN = """
 local P = KEYS[1] .. ':'
 redis.call('HSETNX', P .. 'meta', 'version', ARGV[2])
-redis.call('HSETNX', P .. 'meta', 'epoch', ARGV[1])
+if redis.call('HSETNX', P .. 'meta', 'epoch', ARGV[1]) == 1 then
+  redis.call('HSET', P .. 'meta', 'calm', redis.call('TIME')[1] + ARGV[3])
+end
 return redis.call('HMGET', P .. 'meta', 'version', 'epoch')
 """
-"""(a new epoch, schema version) -> version and epoch that hold. Needs no prelude."""
+"""(a new epoch, schema version, seconds) -> version and epoch that hold. Needs no prelude.
+
+In a store that was empty nothing is granted for so many seconds, but to those who had it before.
+"""
 
 CLAIM = (
     PRELUDE
     + """
-local site, most, cap, again = ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7] == '1'
-local goes_on = ARGV[8] == '1'
+local site, most, cap, goes_on = ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7] == '1'
 if redis.call('SISMEMBER', P .. 'robbed', me) == 1 then return {'robbed'} end
 stay()
 redis.call('ZREMRANGEBYSCORE', P .. 'owners', '-inf', now - 86400)
 local claims, budget = P .. 'c:' .. site, cap
+local rivals = redis.call('ZCOUNT', P .. 'owners', '(' .. string.format('%.6f', now), '+inf') - 1
+local former = tonumber(ARGV[8])
+local last = 9 + tonumber(ARGV[9])
+local calm = tonumber(redis.call('HGET', P .. 'meta', 'calm') or 0) <= now
+local barred = {}
+for i = 10, last do barred[ARGV[i]] = true end
+local granted, ids, token = {}, {}, nil
+local function grant(exits, saved)  -- at most 500, as unpack bears no more at once
+  token = token or redis.call('HINCRBY', P .. 'meta', 'token', 1)
+  local written, claim = {}, token .. ' ' .. me
+  for i, exit in ipairs(exits) do
+    granted[#granted + 1] = exit
+    written[2 * i - 1], written[2 * i] = exit, claim
+    if saved[i] then
+      for id in string.gmatch(saved[i], '[^%z]+') do ids[#ids + 1] = id end
+    end
+  end
+  redis.call('HSET', claims, unpack(written))
+  redis.call('SADD', held_by(me, site), unpack(exits))
+  redis.call('SADD', P .. 'u:' .. site, me)
+end
+local function inherit(exits)
+  local mine, saved, others = {}, {}, {}
+  for i, found in ipairs(redis.call('HMGET', P .. 'e:' .. site, unpack(exits))) do
+    if found and not barred[exits[i]] then
+      mine[#mine + 1], saved[#saved + 1] = exits[i], found
+    else
+      others[#others + 1] = exits[i]
+    end
+  end
+  if #mine > 0 then grant(mine, saved) end
+  return others
+end
 for _, owner in ipairs(redis.call('SMEMBERS', P .. 'u:' .. site)) do
   if owner ~= me and not live(owner) and budget > 0 then
     local gone = redis.call('SPOP', held_by(owner, site), budget)
     budget = budget - #gone
     for i = 1, #gone, 500 do
-      free_up(site, {unpack(gone, i, math.min(i + 499, #gone))}, owner)
+      local some = {unpack(gone, i, math.min(i + 499, #gone))}
+      if calm and rivals == 0 and most < 0 then some = inherit(some) end
+      if #some > 0 then free_up(site, some, owner) end
     end
     if redis.call('ZSCORE', P .. 'owners', owner) then
       redis.call('SADD', P .. 'robbed', owner)
@@ -137,13 +177,13 @@ for _, owner in ipairs(redis.call('SMEMBERS', P .. 'u:' .. site)) do
     end
   end
 end
-if budget <= 0 then return {'more'} end
-local rivals = redis.call('ZCOUNT', P .. 'owners', '(' .. string.format('%.6f', now), '+inf') - 1
+if budget <= 0 then
+  if token then return {token, granted, ids, -1, 0} end
+  return {'more'}
+end
 local held = redis.call('SCARD', held_by(me, site))
-local last = 9 + tonumber(ARGV[9])
-local barred, put_back = {}, {}
+local put_back = {}
 for i = 10, last do
-  barred[ARGV[i]] = true
   if redis.call('SREM', P .. 'f:' .. site, ARGV[i]) == 1 then put_back[#put_back + 1] = ARGV[i] end
 end
 local others, looked = {}, {}
@@ -155,13 +195,10 @@ local function offer(exit)
   local claim = redis.call('HGET', claims, exit)
   local owner = ''
   if claim then claim, owner = split(claim) end
-  if owner == '' or owner == me and again then others[#others + 1] = exit end
+  if owner == '' then others[#others + 1] = exit end
 end
-if again then
-  for _, exit in ipairs(redis.call('SMEMBERS', held_by(me, site))) do offer(exit) end
-end
-for i = last + 1, #ARGV do offer(ARGV[i]) end
-local saved = redis.call('SCARD', P .. 'f:' .. site)
+for i = last + 1, calm and #ARGV or last + former do offer(ARGV[i]) end
+local saved = calm and redis.call('SCARD', P .. 'f:' .. site) or 0
 local share = math.ceil((saved + #others) / (rivals + 1))
 if most >= 0 then share = math.min(share, most) end
 local count = math.min(share, cap)
@@ -175,41 +212,35 @@ elseif short > 0 then
 else
   redis.call('HDEL', P .. 'w:' .. site, me)
 end
-local granted, ids = {}, {}
-local token = tonumber(redis.call('HGET', P .. 'meta', 'token') or 0)
 if count > 0 then
-  token = redis.call('HINCRBY', P .. 'meta', 'token', 1)
-  granted = redis.call('SPOP', P .. 'f:' .. site, count)
-  for i = 1, count - #granted do granted[#granted + 1] = others[i] end
-end
-for i = 1, #granted, 500 do  -- nobody else claims any of these; unpack bears no more at once
-  local some, written = {}, {}
-  for j = i, math.min(i + 499, #granted) do
-    some[#some + 1] = granted[j]
-    written[#written + 1] = granted[j]
-    written[#written + 1] = token .. ' ' .. me
-  end
-  redis.call('HSET', claims, unpack(written))
-  redis.call('SADD', held_by(me, site), unpack(some))
-  for _, found in ipairs(redis.call('HMGET', P .. 'e:' .. site, unpack(some))) do
-    if found then
-      for id in string.gmatch(found, '[^%z]+') do ids[#ids + 1] = id end
-    end
+  local some = calm and redis.call('SPOP', P .. 'f:' .. site, count) or {}
+  for i = 1, count - #some do some[#some + 1] = others[i] end
+  for i = 1, #some, 500 do  -- nobody else claims any of these
+    local exits = {unpack(some, i, math.min(i + 499, #some))}
+    grant(exits, redis.call('HMGET', P .. 'e:' .. site, unpack(exits)))
   end
 end
-if #granted > 0 then redis.call('SADD', P .. 'u:' .. site, me) end
+token = token or tonumber(redis.call('HGET', P .. 'meta', 'token') or 0)
 for _, exit in ipairs(put_back) do redis.call('SADD', P .. 'f:' .. site, exit) end
-return {token, granted, ids, share - count, math.max(0, short)}
+return {token, granted, ids, share - count, math.max(calm and 0 or 1, short)}
 """
 )
-"""(epoch, owner, seconds, site, most or -1, cap, again, goes on, number barred, barred..., offered...)
--> token, exits granted, ids of the sessions on them, how many more may be granted now, how many lack
-of an equal part; or ``more``: there are dead owners' claims left to clear; or ``robbed``: find out
-about losses first.
+"""(epoch, owner, seconds, site, most or -1, cap, goes on, number of those offered that this owner had
+before the store was emptied, number barred, barred..., offered...)
+-> token, exits granted, ids of the sessions on them, how many more may be granted now (-1: all),
+how many lack of an equal part; or ``more``: there are dead owners' claims left to clear; or
+``robbed``: find out about losses first. Who is alone takes over what the dead have left.
 
-``again``: grant also what this owner claims already (the reply of an earlier call was lost).
 ``goes on``: the rest of a share that was too large for one step.
 """
+
+HELD = (
+    PRELUDE
+    + """
+return redis.call('SSCAN', held_by(me, ARGV[4]), ARGV[5], 'COUNT', 500)
+"""
+)
+"""(epoch, owner, seconds, site, cursor) -> next cursor (0: that was all), some exits that are held."""
 
 RENEW = (
     PRELUDE

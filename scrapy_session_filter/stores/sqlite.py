@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from scrapy_session_filter.exceptions import ConfigurationError, StoreError
+from scrapy_session_filter.garbage import set_aside
 from scrapy_session_filter.stores import sqlite_file
 from scrapy_session_filter.stores.base import (
     MAX_ROW_BYTES,
@@ -20,7 +21,6 @@ from scrapy_session_filter.stores.base import (
     Claim,
     SessionStore,
 )
-from scrapy_session_filter.stores.codec import no_collections
 from scrapy_session_filter.stores.forks import survive_forks
 from scrapy_session_filter.stores.owners import Owners
 from scrapy_session_filter.stores.sqlite_batch import write_batch
@@ -118,7 +118,7 @@ class SQLiteStore(SessionStore):
             saved = db.execute("SELECT exit FROM sessions WHERE site = ? ORDER BY n", (site,))
             candidates = [*(exit_ for (exit_,) in saved), *offered]
             token, granted, short = self._claims.grant(db, site, candidates, most)
-        with no_collections():
+        with set_aside(len(granted)):
             rows = list(self._granted_rows(token)) if granted else []
         self._claims.keep(site, granted, token)  # not before the rows are there: else none holds it
         return Claim(token, granted, rows, short)

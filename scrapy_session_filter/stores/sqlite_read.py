@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from scrapy_session_filter.exceptions import InvalidRow
 from scrapy_session_filter.stores.base import MAX_ROW_BYTES
-from scrapy_session_filter.stores.codec import decode_all, decode_own, is_intact
+from scrapy_session_filter.stores.codec import decode_own, is_intact
 
 if TYPE_CHECKING:
     import sqlite3
@@ -33,12 +35,11 @@ def read_states(
 
 def intact(found: list[tuple[int, str, str, str, bytes, bytes]]) -> list[Row]:
     """Return sessions from (n, site, id, exit, data, sum); a warning tells of damaged ones."""
-    sound = [
-        data
-        for _, site, id_, exit_, data, sum_ in found
-        if is_intact(sum_, "sessions", (site, id_, exit_), data)
-    ]
-    rows = list(decode_all(sound, MAX_ROW_BYTES))
+    rows = []
+    for _, site, id_, exit_, data, sum_ in found:
+        if is_intact(sum_, "sessions", (site, id_, exit_), data):
+            with suppress(InvalidRow):
+                rows.append(decode_own(data, MAX_ROW_BYTES))
     if len(rows) < len(found):
         logger.warning("%d saved sessions are damaged and left out", len(found) - len(rows))
     return rows

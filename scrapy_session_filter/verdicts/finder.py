@@ -28,7 +28,7 @@ class Finder(Generic[Key]):
 
     def __init__(self, literals: Iterable[tuple[bytes, Key]]) -> None:
         self._short: list[tuple[bytes, Key]] = []
-        self._by_rarest: dict[int, list[tuple[frozenset[int], bytes, Key]]] = {}
+        self._by_rarest: dict[int, list[tuple[tuple[int, ...], bytes, Key]]] = {}
         grams: set[int] = set()
         for literal, key in literals:
             if len(literal) < _SHORTEST:
@@ -38,7 +38,8 @@ class Finder(Generic[Key]):
                 covered = _covered(literal, shift)
                 grams |= covered.keys()
                 rarest = min(covered, key=lambda gram: _commonness(covered[gram]))
-                entry = (frozenset(covered), literal, key)
+                # tuples: the garbage collector does not come back to those, as to sets it does
+                entry = (tuple(covered), literal, key)
                 self._by_rarest.setdefault(rarest, []).append(entry)
         self._grams = frozenset(grams)
 
@@ -50,7 +51,7 @@ class Finder(Generic[Key]):
             (literal, key)
             for gram in seen & self._by_rarest.keys()
             for needed, literal, key in self._by_rarest[gram]
-            if needed <= seen
+            if seen.issuperset(needed)
         }
         return found + [key for literal, key in possible if literal in text]
 

@@ -7,7 +7,7 @@ rarest word counts as a whole one, also where the literal begins or ends with it
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -32,16 +32,19 @@ class Words:
 
     def __init__(self, literals: Iterable[tuple[bytes, ...]], parts: Iterable[bytes] = ()) -> None:
         self._parts = tuple(_folded(part) for part in parts)
-        self._needed: dict[bytes, set[_Needed]] = {}
+        #: what a text must have beside a rarest word: words, and ends that may be parts of words
+        needed: dict[bytes, set[tuple[tuple[bytes, ...], tuple[bytes, ...]]]] = {}
         for together in literals:
             phrases = [words for literal in together if (words := _folded(literal).split())]
             if not phrases or any(map(_is_unspaced, together)):
                 continue
             rarest = max((word for words in phrases for word in words), key=_rareness)
-            edges = frozenset(word for words in phrases for word in (words[0], words[-1]))
-            inner = frozenset(word for words in phrases for word in words[1:-1])
-            self._needed.setdefault(rarest, set()).add(_Needed(inner, edges - {rarest}))
-        self._rarest = frozenset(self._needed)
+            edges = {word for words in phrases for word in (words[0], words[-1])} - {rarest}
+            inner = {word for words in phrases for word in words[1:-1]}
+            needed.setdefault(rarest, set()).add((tuple(sorted(inner)), tuple(sorted(edges))))
+        # tuples: the garbage collector does not come back to those, as to sets it does
+        self._needed = {rarest: tuple(beside) for rarest, beside in needed.items()}
+        self._rarest = frozenset(needed)
 
     def may_hold(self, text: bytes) -> bool:
         """Return whether some literal's words are all in ``text``; True where that cannot be told.
@@ -62,21 +65,14 @@ class Words:
             return False
         seen = frozenset(words)
         return any(
-            needed.inner <= seen and all(edge in text for edge in needed.edges)
+            seen.issuperset(inner) and all(edge in text for edge in edges)
             for rarest in seen & self._rarest
-            for needed in self._needed[rarest]
+            for inner, edges in self._needed[rarest]
         )
 
 
 def _rareness(word: bytes) -> tuple[bool, bool, int]:
     return word not in _COMMON, not word.isdigit() or len(word) >= _CODE, len(word)
-
-
-class _Needed(NamedTuple):
-    """What a text must have beside a literal's rarest word: the ends may be parts of words."""
-
-    inner: frozenset[bytes]
-    edges: frozenset[bytes]
 
 
 _CODE = 4  # digits of an error code, such as 1020

@@ -115,7 +115,7 @@ def test_a_job_goes_on_where_it_was_stopped(world: World, crawl: Crawler) -> Non
     assert (crawl.folder / "job" / "session_filter.sqlite").exists() or list(
         (crawl.folder / "job").glob("*.sqlite")
     )
-    second = crawl([], settings)
+    second = crawl(pages, settings)
     assert_clean(world, second)
     assert Counter(i["url"] for i in first.items + second.items) == Counter(pages)
     assert not [item for item in first.items + second.items if "error" in item]
@@ -136,7 +136,7 @@ def test_a_job_begun_with_another_queue_goes_on(world: World, crawl: Crawler, be
         time.sleep(0.02)
     running.interrupt()
     first = running.wait()
-    second = crawl([], on if before else off)
+    second = crawl(pages, on if before else off)
     assert second.exit_code == 0, second.log[-2000:]
     assert Counter(i["url"] for i in first.items + second.items) == Counter(pages)
 

@@ -279,7 +279,7 @@ def test_concurrency_and_delay_are_kept_per_session(
         gaps = [later - earlier for earlier, later in pairwise(times)]
         # requests leave that far apart; how long each takes to arrive varies a little
         assert sum(gaps) >= 0.2 * len(gaps) - 0.05
-        assert min(gaps) > 0.1
+        assert min(gaps) > 0.02
 
 
 def test_concurrency_of_a_session_is_exact(

@@ -159,6 +159,40 @@ def test_a_pin_waits_for_the_crawl_that_has_its_session(
         assert stat(result, "sessions_gone") == 0
 
 
+@pytest.mark.parametrize("store", [LONG("sqlite"), "redis"], indirect=True)
+def test_a_redirect_chain_whose_session_was_lost_starts_again(
+    slow_world: World, tmp_path: Path, store: str
+) -> None:
+    """Lost to another crawl between two hops: the first URL is asked for again by another visitor."""
+    world = slow_world
+    first, goal = "/page/one-1", "/page/goal"
+    hop = {"status": 302, "headers": {"Location": goal}}
+    world.site.on(first, hop)
+    world.site.on(first, {**hop, "delay": 5.0}, times=1)
+    with Fleet(world, tmp_path, store, CLAIM_SECONDS=CLAIM) as fleet:
+        one = fleet.start("one", 1)
+        fleet.wait_for(lambda: len(fleet.visits("one")) == 1)
+        one.process.send_signal(signal.SIGSTOP)
+        (lost,) = fleet.visits("one")
+        two = fleet.start("two", ENDLESS)
+        fleet.wait_for(lambda: lost.exit in fleet.exits("two"))
+        world.ban([lost.exit])  # so that it does not come back to the first crawl by chance
+        fleet.wait_for(lambda: any(v.exit == lost.exit and v.block for v in fleet.visits("two")))
+        one.process.send_signal(signal.SIGCONT)
+        result = one.wait()
+        two.interrupt()
+        assert two.wait().exit_code == 0
+        assert_clean(world, result)
+        assert [(world.url(goal), 200)] == [(item["url"], item["status"]) for item in result.items]
+        assert [visit.path for visit in fleet.visits("one")] == [first, first, goal]
+        again, last = fleet.visits("one")[1:]
+        assert again.exit == last.exit != lost.exit
+        assert again.headers["user-agent"] == last.headers["user-agent"]
+        assert stat(result, "redirects_restarted") == 1
+        assert stat(result, "exits/lost") >= 1
+        assert_apart(world, LATENCY)
+
+
 @pytest.mark.soak
 @pytest.mark.parametrize(("kind", "crawls"), [("sqlite", 4), ("redis", 8)])
 def test_many_crawls_with_kills_and_freezes(

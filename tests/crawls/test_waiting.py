@@ -95,7 +95,7 @@ def test_sigint_with_waiters_closes_promptly(
     assert first.stats["watch/in_flight"] == 0
     world.site.on("*", "ok")
     again = through(world, PROXIES=world.proxies(world.exits[2:4]), JOBDIR="job", **queue)
-    second = crawl([], again)
+    second = crawl(pages, again)
     assert_clean(world, second)
     got = Counter(item["url"] for item in first.items + second.items)
     assert got == Counter(pages)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
+import sys
 import time
 from contextlib import suppress
 from email.utils import formatdate
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from scrapy.http import Request, Response
 from scrapy.http.cookies import CookieJar
@@ -34,6 +37,7 @@ from tests.verdicts.pages import answer
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+ROOT = Path(__file__).parents[2]
 JUDGE = Judge()
 NOW, WALL = 1000.0, 1.7e9
 ENDPOINT = parse_proxy("http://10.0.0.1:8000", setting="TEST")
@@ -56,7 +60,6 @@ rows = st.builds(
 )
 
 
-@settings(deadline=None)
 @given(rows | st.dictionaries(texts, values, max_size=4))
 def test_any_row_is_a_session_or_refused(saved: dict[str, Any]) -> None:
     """A saved row gives a session within bounds, or `InvalidRow`; never another error."""
@@ -72,12 +75,12 @@ def test_any_row_is_a_session_or_refused(saved: dict[str, Any]) -> None:
         json.dumps(session.to_row(WALL - NOW), allow_nan=False)
 
 
-@settings(deadline=None)
 @given(
     st.lists(rows, max_size=4),
     st.none() | st.dictionaries(st.sampled_from(STATE), values),
     st.sampled_from(sorted(POLICIES)),
 )
+@example([{**row(1), "proxy": [None]}], None, "adaptive")
 def test_any_saved_pool_can_be_used(
     saved: list[dict[str, Any]], state: dict[str, Any] | None, policy: str
 ) -> None:
@@ -106,7 +109,6 @@ cookie_rows = st.fixed_dictionaries(
 )  # fmt: skip
 
 
-@settings(deadline=None)
 @given(cookie_rows | values)
 def test_any_saved_cookie_is_kept_or_left_out(saved: Any) -> None:
     """A saved cookie goes into the jar, or not; what goes in can be sent."""
@@ -119,7 +121,6 @@ def test_any_saved_cookie_is_kept_or_left_out(saved: Any) -> None:
         assert not {*b"\r\n\x00"} & {*sent}
 
 
-@settings(deadline=None)
 @given(st.lists(st.text(max_size=60) | st.binary(max_size=60).map(lambda b: b.decode("latin-1"))))
 def test_any_cookie_of_a_site_comes_back_or_not(lines: list[str]) -> None:
     """What a jar took from a site is saved, and the next run's jar takes it, or leaves it out."""
@@ -138,7 +139,6 @@ waits = (
 )  # fmt: skip
 
 
-@settings(deadline=None)
 @given(waits, st.sampled_from([429, 503, 403, 200]))
 def test_any_retry_after_is_bounded(value: str, status: int) -> None:
     """Whatever a site asks for, it gets nothing, or between no time and an hour."""
@@ -164,4 +164,14 @@ def test_any_retry_after_is_bounded(value: str, status: int) -> None:
 )
 def test_many_examples(test: Callable[[], None]) -> None:
     """The same with 10,000 examples each, and those of proxy URLs and settings."""
-    settings(max_examples=10_000, deadline=None)(test)()
+    file = test.__module__.replace(".", "/") + ".py"
+    many = ["--hypothesis-profile=many", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"]
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", *many, f"{file}::{test.__name__}"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=1800,
+        check=False,
+    )
+    assert run.returncode == 0, run.stdout

@@ -13,6 +13,7 @@ import pytest
 
 from scrapy_session_filter.proxies import parse_proxy
 from scrapy_session_filter.stores.sqlite import SQLiteStore
+from tests.crawls.fleet import at_most
 from tests.crawls.scenery import cookie, through, urls
 
 if TYPE_CHECKING:
@@ -26,9 +27,11 @@ if TYPE_CHECKING:
 
 SAVE_INTERVAL = 0.5
 OLD = SAVE_INTERVAL + 1.5
-"""Seconds after which everything of a session must have been saved."""
+"""Seconds after which everything of a session must have been saved, on an idle machine."""
 JUDGED = 1.0
-"""Seconds after which a rest or a retirement must have been saved."""
+"""Seconds after which a rest or a retirement must have been saved, likewise."""
+SLOWEST = 8.0
+"""Times slower than an idle machine, at which it is no use to wait even longer."""
 CLOCK = time.time() - time.monotonic()
 _VERDICT = re.compile(
     r"^([\d.]+) <GET .*> through session (\w+): (BLOCKED|THROTTLED)", re.MULTILINE
@@ -44,6 +47,7 @@ class Witness:
 
     def __init__(self, world: World) -> None:
         self.world = world
+        self.slow = 1.0  # how much slower than an idle machine this one was
         proxies = zip(world.exits, world.proxies(), strict=True)
         self.exit_of = {parse_proxy(url, setting="test").key: exit_ for exit_, url in proxies}
         self.out: set[str] = set()  # ids of sessions that must not be used again
@@ -62,12 +66,12 @@ class Witness:
                 # refused, or too young to be saved: gone, and rightly so
                 self.since[exit_] = time.monotonic()
             if visits[-1].status == 200:
-                must += _check_session(saved.get(exit_), visits, end)
+                must += _check_session(saved.get(exit_), visits, end - OLD * self.slow)
         return must
 
     def _check_verdicts(self, saved: dict[str, Row], log: str, end: float) -> None:
         for when, id_, kind in _VERDICT.findall(log):
-            if float(when) > end - JUDGED:
+            if float(when) > end - JUDGED * self.slow:
                 continue
             self.out.add(id_)
             if kind == "BLOCKED":
@@ -99,11 +103,11 @@ class Witness:
         return found
 
 
-def _check_session(row: Row | None, visits: list[Visit], end: float) -> bool:
-    old = [visit for visit in visits if visit.time < end - OLD]
+def _check_session(row: Row | None, visits: list[Visit], saved_at: float) -> bool:
+    old = [visit for visit in visits if visit.time < saved_at]
     if not old:
         return False
-    ages = [(round(end - visit.time, 2), visit.path, visit.status) for visit in visits]
+    ages = [(round(saved_at - visit.time, 2), visit.path, visit.status) for visit in visits]
     assert row is not None, f"the session on {old[-1].exit} is lost: {ages}"
     for name in ("User-Agent", "Accept-Language"):
         assert row["headers"][name] == old[-1].headers[name.lower()]
@@ -156,7 +160,8 @@ def kill_crawls(
         while world.site.visit_count == seen:
             assert running.process.poll() is None, running.log()
             time.sleep(0.01)
-        end = time.monotonic() + rng.uniform(0.2, 4.0)
+        witness.slow = min(at_most(1.0), SLOWEST)
+        end = time.monotonic() + rng.uniform(0.2, 4.0) * witness.slow
         # one session is retired and one rests soon, and again at some moment up to the end
         for latest in (0.3, 1.0):
             for answer in ("forbidden", AN_HOUR):
@@ -168,6 +173,7 @@ def kill_crawls(
         assert killed.exit_code < 0
         assert "cannot" not in killed.log, killed.log
         assert "was damaged" not in killed.log, killed.log
+        witness.slow = max(witness.slow, at_most(1.0))
         back += witness.check_return(rows, since)
         rows = rows_of(crawl.folder)
         there += witness.check(rows, killed.log, end)

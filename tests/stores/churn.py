@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from scrapy_session_filter.stores import store_from_uri
 from scrapy_session_filter.stores.base import CLAIM_SECONDS, Batch
+from tests.crawls.fleet import at_most
 from tests.stores.places import SITE, row
 from tests.stores.processes import Reader, Worker
 
@@ -71,12 +72,12 @@ def compare(uri: str, readers: list[Reader]) -> None:
     store = store_from_uri(uri, default_path="")
     store.open()
     rows: dict[str, Row] = {}
-    deadline = time.monotonic() + 2  # a claim of one second, plus one
+    deadline = time.monotonic() + at_most(2)  # a claim of one second, plus one
     while len(rows) < SESSIONS and time.monotonic() < deadline:
         rows.update({found["id"]: found for found in store.claim(SITE, []).rows})
         time.sleep(0.02)
     store.close()
     assert len(rows) == SESSIONS
-    assert sum(saved.values()) > 50
+    assert sum(saved.values()) > SESSIONS
     for id_, found in rows.items():
         assert saved[id_] <= found["uses"] <= saved[id_] + unknown[id_]

@@ -88,6 +88,7 @@ class RedisPlace(Place):
         self.uri = uri
         self.client: Any = redis.Redis.from_url(uri)
         self.client.flushall()
+        self.client.script_flush()  # as new: else it is taken for one that was emptied while in use
 
     def _build(self) -> SessionStore:
         return RedisStore(self.uri)

@@ -14,7 +14,6 @@ from scrapy_session_filter.exceptions import InvalidRow
 from scrapy_session_filter.stores.codec import (
     checksum,
     decode,
-    decode_all,
     decode_own,
     encode,
     is_intact,
@@ -40,7 +39,6 @@ def test_comes_back_equal(value: dict[str, Any]) -> None:
         return
     assert len(data) <= LIMIT
     assert decode(data, LIMIT) == decode_own(data, LIMIT) == value
-    assert list(decode_all([data, data], LIMIT)) == [value, value]
 
 
 @given(st.binary(max_size=200) | st.text().map(str.encode) | values.map(json.dumps).map(str.encode))
@@ -49,7 +47,6 @@ def test_reads_anything(data: bytes) -> None:
     for read in (decode, decode_own):
         with suppress(InvalidRow):
             assert isinstance(read(data, LIMIT), dict)
-    assert len(list(decode_all([data, b"{}"], LIMIT))) in (1, 2)
 
 
 @given(values)

@@ -17,7 +17,7 @@ from scrapy_session_filter.stores import redis_link, store_from_uri
 from scrapy_session_filter.stores.base import Batch, SessionStore
 from scrapy_session_filter.stores.redis import RedisStore
 from scrapy_session_filter.stores.redis_link import Link
-from tests.stores.churn import check_counts
+from tests.stores.churn import check_counts, fill
 from tests.stores.places import SITE, exits, row
 from tests.stores.servers import Server, free_port
 
@@ -68,7 +68,7 @@ def took(call: Callable[[], Any]) -> float:
 
 
 class Relay:
-    """Forwards a connection to a server; on demand it swallows the next reply and hangs up."""
+    """Forwards a connection to a server; on demand it swallows replies and hangs up."""
 
     def __init__(self, port: int) -> None:
         self._target = port
@@ -76,6 +76,8 @@ class Relay:
         self.port = self._listener.getsockname()[1]
         self.uri = f"redis://127.0.0.1:{self.port}/0"
         self.lose_reply = False
+        self.lose_every = 0  # so many pieces of replies, one is lost
+        self._pieces = 0
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:
@@ -98,7 +100,8 @@ class Relay:
     def _back(self, to: socket.socket, client: socket.socket) -> None:
         with suppress(OSError):
             while data := to.recv(65536):
-                if self.lose_reply:
+                self._pieces += 1
+                if self.lose_reply or (self.lose_every and self._pieces % self.lose_every == 0):
                     self.lose_reply = False
                     client.shutdown(socket.SHUT_RDWR)
                     return
@@ -215,6 +218,40 @@ def test_a_read_only_server(server: Server, store: SessionStore) -> None:
     assert list(store.rows()) == [row(1)]
 
 
+def test_who_starts_after_a_wipe_waits_for_those_before(
+    server: Server, store: SessionStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Exits of an owner who has not noticed yet are not granted; it takes them back at once."""
+    monkeypatch.setattr("scrapy_session_filter.stores.redis._RETURN_SECONDS", 60)
+    mine = {"p", "q", "r", row(1)["exit"]}
+    assert store.claim(SITE, ["p", "q", "r"]).exits == {"p", "q", "r"}
+    store.apply(Batch("a", [row(1)]))
+    server.client.flushall()
+    new = open_store(server)
+    claim = new.claim(SITE, ["p", "q", "r", "s"])
+    assert not claim.exits
+    assert claim.short > 0
+    assert store.renew() == {}
+    assert store.generation == 1
+    assert store.claim(SITE, ["s"]).exits == set()
+    taken: set[str] = set()
+    while some := store.claim(SITE, sorted(mine)).exits:
+        taken |= some
+    assert taken == mine
+    assert new.claim(SITE, ["p", "q", "r", "s"]).exits == set()
+    server.client.hset(f"{TAG}:meta", "calm", 0)  # the minute is over
+    assert new.claim(SITE, ["p", "q", "r", "s"]).exits == {"s"}
+    assert store.renew() == new.renew() == {}
+    new.close()
+
+
+def test_a_new_server_makes_nobody_wait(server: Server) -> None:
+    """The first crawl on an empty server that nobody used before has all at once."""
+    store = open_store(server)
+    assert store.claim(SITE, ["p", "q"]).exits == {"p", "q"}
+    store.close()
+
+
 # -- replies are lost
 
 
@@ -249,6 +286,42 @@ def test_a_claim_whose_reply_was_lost_is_made_good(server: Server, relay: Relay)
     assert store.claim(SITE, ["p", "q"]).exits == set()
     assert store.renew() == {}
     store.close()
+
+
+def test_a_big_load_goes_on_after_lost_replies(server: Server, relay: Relay) -> None:
+    """Thousands of sessions come whole and once, and are held, though reply after reply is lost."""
+    fill(server.uri, 5200)
+    store = open_store(server, relay.uri)
+    relay.lose_every = 40
+    claim = soon(lambda: store.claim(SITE, ["p"]), 60.0)
+    relay.lose_every = 0
+    assert claim.exits == {"p", *exits(*range(5200))}
+    assert {found["exit"] for found in claim.rows} == exits(*range(5200))
+    assert len(claim.rows) == 5200
+    soon(store.renew)
+    assert store.held(SITE) == claim.exits
+    assert soon(lambda: store.claim(SITE, ["p"])).exits == set()
+    before = store.refused
+    soon(lambda: store.apply(Batch("all", [{**found, "uses": 3} for found in claim.rows])))
+    assert store.refused == before
+    store.close()
+
+
+def test_who_is_alone_takes_over_what_the_dead_left(server: Server, store: SessionStore) -> None:
+    """Sessions at once; of the proxies without one those that are offered, the others stay free."""
+    claimed = {"p", "q", "r"}
+    store.apply(Batch("a", [row(1), row(2), row(3, exit_="r")]))
+    assert store.claim(SITE, sorted(claimed)).exits == {"p", "q"}
+    store.close()
+    one, two = open_store(server), RedisStore(server.uri)
+    claim = one.claim(SITE, ["p"])
+    assert claim.exits == {*exits(1, 2), "r", "p"}
+    assert sorted(found["id"] for found in claim.rows) == [row(n)["id"] for n in (1, 2, 3)]
+    two.open()
+    assert two.claim(SITE, ["p", "q", "r"]).exits == {"q"}
+    assert one.renew() == two.renew() == {}
+    one.close()
+    two.close()
 
 
 # -- opening
