@@ -20,6 +20,7 @@ MANY = 5000
 _lock = threading.Lock()
 _loads = 0
 _enabled = False
+_frozen = False
 
 
 @contextmanager
@@ -41,8 +42,11 @@ def set_aside(sessions: int) -> Iterator[None]:
 
 def look_again() -> None:
     """Let the collector look through everything again, after much of it is gone."""
-    if hasattr(gc, "unfreeze"):
-        gc.unfreeze()
+    global _frozen  # noqa: PLW0603 - there is one collector in a process
+    with _lock:
+        if _frozen:  # else what the user's own program has set aside is none of our business
+            _frozen = False
+            gc.unfreeze()
 
 
 def _begin() -> None:
@@ -55,11 +59,12 @@ def _begin() -> None:
 
 
 def _end() -> None:
-    global _loads  # noqa: PLW0603 - see above
+    global _loads, _frozen  # noqa: PLW0603 - see above
     with _lock:
         _loads -= 1
         if _loads or not _enabled:
             return
         if hasattr(gc, "freeze"):  # PyPy has none
             gc.freeze()
+            _frozen = True
         gc.enable()
