@@ -189,6 +189,8 @@ class Limit:
 
     @property
     def _step(self) -> float:
+        if not self.depends and self._hint < 0:
+            return SHORTEST_STEP  # the edge was background after all: let the cap go
         slowest = min(max(self.window / 2.0, 3.0 * SHORTEST_STEP), LONGEST_STEP)
         return min(SHORTEST_STEP * 2.0 ** min(self.met, 16), slowest)
 
