@@ -73,6 +73,8 @@ of this plugin, `rotating-proxies` is scrapy-rotating-proxies 0.6.2, `crawlee` C
 `random` plain Scrapy with a random proxy per request. A page may cost {retries} retries for everybody;
 who gives pages up ends early. A crawl is stopped after three times the seconds that the limits allow,
 and 20. Requests are HAProxy's own count; seconds depend on the machine. One run each.
+Where the machine is slower than the limits (`limit` allows 160 pages a second), they hardly bind who
+spreads the load.
 
 ![Pages over time](balancer.png)
 

@@ -111,6 +111,16 @@ def test_the_allowed_rate_is_learnt_whatever_the_window(window: float) -> None:
     assert 0.5 * 20 / window < allowed < 1.5 * 20 / window
 
 
+def test_a_cap_without_evidence_goes_quickly() -> None:
+    """Where blocks no longer depend on intensity, the cap grows by half every 5 s, however often met."""
+    limit = Limit()
+    limit.cap, limit.edge, limit.met = 3.0, 3.0, 5
+    assert not limit.depends
+    for now in range(100, 130):
+        limit.passed((0.9 * limit.cap,) * len(WINDOWS), float(now))
+    assert limit.cap > 3.0 * 1.5**4
+
+
 def test_a_block_that_was_gone_at_once_is_taken_back() -> None:
     """Cap and evidence are what they were before a soft block."""
     limit = Limit()

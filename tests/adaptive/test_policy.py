@@ -9,7 +9,7 @@ import pytest
 
 from scrapy_session_filter.policies import POLICIES
 from scrapy_session_filter.policies.adaptive import AdaptivePolicy
-from scrapy_session_filter.policies.adaptive.intensity import WINDOWS
+from scrapy_session_filter.policies.adaptive.intensity import BINS, WINDOWS, Meter
 from scrapy_session_filter.policies.base import KEEP, RETIRE, Decision, PolicyContext
 from scrapy_session_filter.session import Outcome, Session
 from scrapy_session_filter.verdict import OK
@@ -141,6 +141,30 @@ def test_exploration_stops_when_it_is_not_paid_for(driver: Driver) -> None:
         lease = driver.lease(20.0 * i, decision)
         driver.report(lease, BLOCKED if fails else OK, 20.0 * i + 1)
     assert new < 20
+
+
+def test_a_page_with_few_attempts_left_waits_for_a_session_that_works(driver: Driver) -> None:
+    """With 41 s to wait for one, the sixth attempt tries a new session and the tenth does not."""
+    driver.working(3)
+    for session in driver.sessions:
+        session.memo.meter = Meter(0.0, [2.0] * len(WINDOWS))
+    driver.policy.limit.cap = 2.0
+    driver.policy.budget.tokens = 20.0
+    assert driver.choose(0.0, attempt=9).why in {"risked", "wait"}
+    assert driver.choose(0.0, attempt=5).why == "new"
+
+
+def test_risking_the_cap_earns_no_more_than_it_is_expected_to_cost(driver: Driver) -> None:
+    """Where going over the cap hardly ever costs a ban, it pays for no exploration."""
+    driver.working(3)
+    for session in driver.sessions:
+        session.memo.meter = Meter(0.0, [2.0] * len(WINDOWS))
+    driver.policy.limit.cap = 2.0
+    driver.policy.limit.table.hazard[:] = [0.01] * BINS
+    driver.policy.budget.tokens = 0.0
+    driver.most = 0
+    assert driver.choose(0.0).why == "risked"
+    assert 0.0 < driver.policy.budget.tokens < 0.2
 
 
 def test_an_abandoned_exploration_is_not_paid(driver: Driver) -> None:

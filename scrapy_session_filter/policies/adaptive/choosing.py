@@ -29,6 +29,8 @@ RESERVED = 3
 """Pages that have failed so often only go where it works,"""
 STUCK = 10.0
 """unless that is further off than so many seconds: there may be no other pages left to explore with."""
+DESPERATE = 6
+"""Failures from where on that time doubles with each: a page that has few attempts left is not lost."""
 
 
 class Chooser:
@@ -100,7 +102,7 @@ class Chooser:
     def _is_stuck(self, ask: Ask, choice: Choice) -> bool:
         """Return whether waiting for a session that works will not help this page soon."""
         if choice.wait < math.inf:
-            return choice.wait > STUCK
+            return choice.wait > STUCK * 2.0 ** max(0, ask.attempt - DESPERATE)
         return len(self._known.working) <= len(ask.avoid)  # it has failed on all of them
 
     def _exploit(self, choice: Choice) -> Decision | None:
@@ -126,9 +128,10 @@ class Chooser:
         if ask.can_create:
             cost = min(cost, 1.0 / known.fresh.chance)
         wait = max(SHORTEST_WAIT, choice.wait) / (known.working.latency or 1.0)
-        if limit.table.hazard[bin_of(choice.level)] * (1.0 + cost) >= RISKED * wait:
+        risk = limit.table.hazard[bin_of(choice.level)] * (1.0 + cost)
+        if risk >= RISKED * wait:
             return None
-        known.budget.earn(1.0)
+        known.budget.earn(min(risk, 1.0))
         return Decision.use(choice.over.session, "risked", Pick(How.WORKING))
 
     def _hold(self, ask: Ask, choice: Choice) -> Decision:

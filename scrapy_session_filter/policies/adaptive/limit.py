@@ -44,7 +44,8 @@ LEAST_CAP = 1.7
 TRIALS = 2
 """Requests at once that try a shorter window than the one assumed."""
 RIVAL = 4.0
-"""Nats by which a shorter window may explain the blocks worse and still be tried."""
+"""Nats by which a shorter window may explain the blocks worse and still be tried; as much again for
+each window in which no block has lowered the cap: under it, nothing else would ever tell."""
 PROOF = 12
 """Trials in a row, over the intensity that was blocked on the long scale, that prove the short one."""
 WATCHED = 1.5
@@ -188,6 +189,8 @@ class Limit:
 
     @property
     def _step(self) -> float:
+        if not self.depends and self._hint < 0:
+            return SHORTEST_STEP  # the edge was background after all: let the cap go
         slowest = min(max(self.window / 2.0, 3.0 * SHORTEST_STEP), LONGEST_STEP)
         return min(SHORTEST_STEP * 2.0 ** min(self.met, 16), slowest)
 
@@ -211,20 +214,21 @@ class Limit:
         if best_scale != self.scale and best > EVIDENCE:
             self._switch(best_scale, level_of(splits[best_scale][1]))
         self.depends = self.gain > (KEEP_EVIDENCE if self.depends else EVIDENCE)
-        self._choose_trial(splits)
+        kept = now - max(self._since, self._cut_at)
+        self._choose_trial(splits, RIVAL * (1.0 + max(0.0, kept) / self.window))
 
     def _bonus(self, scale: int) -> float:
         """Return the nats in favour of a scale before any evidence."""
         bonus = USUAL_BONUS * (scale == USUAL) + HINT_BONUS * (scale == self._hint)
         return bonus + STAY_BONUS * (scale == self.scale)
 
-    def _choose_trial(self, splits: list[tuple[float, int]]) -> None:
+    def _choose_trial(self, splits: list[tuple[float, int]], rival: float = RIVAL) -> None:
         before, self.trial = self.trial, -1
         if self.cap < math.inf:
             rivals = [
                 (WINDOWS[scale], -gain, -scale)
                 for scale, (gain, _) in enumerate(splits)
-                if WINDOWS[scale] < self.window and gain > self.gain - RIVAL
+                if WINDOWS[scale] < self.window and gain > self.gain - rival
             ]
             if rivals:
                 self.trial = -min(rivals)[2]
