@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-pytest.importorskip("matplotlib")  # it is installed for `make bench` and `make check` alone
-
 from benchmarks import report
 
 if TYPE_CHECKING:

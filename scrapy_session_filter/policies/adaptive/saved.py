@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import math
+from typing import Any
 
 
-def number(value: object, low: float = 0.0, high: float = 1e9) -> float | None:
+def number(value: Any, low: float = 0.0, high: float = 1e9) -> float | None:
     """Return a finite number of the range, None for anything else."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return None
-    return float(value) if math.isfinite(value) and low <= value <= high else None
+    kind = type(value)
+    if (kind is float or kind is int) and low <= value <= high:
+        return float(value)
+    return None
 
 
 def count(value: object, most: int = 2**53) -> int | None:
