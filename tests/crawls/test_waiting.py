@@ -77,7 +77,8 @@ def test_sigint_with_waiters_closes_promptly(
     world: World, crawl: Crawler, queue: dict[str, str]
 ) -> None:
     """Ctrl-C while all wait closes at once; with JOBDIR the next run fetches all that was left."""
-    rest = {"like": "too-many", "headers": {"Retry-After": "600"}}
+    # late, or both sessions might rest before the ten pages have come
+    rest = {"like": "too-many", "headers": {"Retry-After": "600"}, "delay": 1.0}
     world.site.on("/page/*", rest)
     world.site.on("/page/?", "ok")
     pages = [*urls(world, 10), *urls(world, 40, "/page/x{}")]
