@@ -11,6 +11,7 @@ import math
 import re
 import secrets
 import string
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any
@@ -170,27 +171,17 @@ _header_sets: dict[tuple[tuple[str, str], ...], dict[str, str]] = {}
 def _headers(row: Row) -> dict[str, str]:
     """Return a row's headers; sessions with equal ones share them."""
     value = row.get("headers")
-    key = _header_key(value)
-    known = _header_sets.get(key)
-    if known is None:
-        if len(_header_sets) >= _HEADER_SETS:
-            _header_sets.clear()
-        known = _header_sets[key] = dict(key)
-    return known
-
-
-def _header_key(value: object) -> tuple[tuple[str, str], ...]:
     if isinstance(value, dict):
         key = tuple(value.items())
-        try:
-            if key in _header_sets:
-                return key
-        except TypeError:  # a value that is no text
-            pass
+        with suppress(TypeError):  # a value that is no text
+            if (known := _header_sets.get(key)) is not None:
+                return known
         if all(
             isinstance(k, str) and isinstance(v, str) and len(v) <= _HEADER_LIMIT for k, v in key
         ):
-            return key
+            if len(_header_sets) >= _HEADER_SETS:
+                _header_sets.clear()
+            return _header_sets.setdefault(key, dict(key))
     msg = "headers must map names to values"
     raise InvalidRow(msg)
 

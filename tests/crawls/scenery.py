@@ -14,6 +14,13 @@ if TYPE_CHECKING:
 
     from tests.world.crawls import Crawl
 
+PLAIN_QUEUE = {"SCHEDULER_PRIORITY_QUEUE": "scrapy.pqueues.ScrapyPriorityQueue"}
+
+
+def resting(retry_after: int) -> dict[str, object]:
+    """An answer that makes a session rest so many seconds."""
+    return {"like": "too-many", "headers": {"Retry-After": str(retry_after)}}
+
 
 def through(world: World, **settings: Any) -> dict[str, Any]:
     """Settings of a crawl through the gateway, with nothing kept after it; named without prefix.

@@ -7,17 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.crawls.scenery import assert_clean, stat, through, urls
+from tests.crawls.beside import crawl_beside
+from tests.crawls.scenery import PLAIN_QUEUE, assert_clean, resting, stat, through, urls
 
 if TYPE_CHECKING:
     from loopback import Visit, World
 
     from tests.world.crawls import Crawler
 
-PLAIN_QUEUE = {"SCHEDULER_PRIORITY_QUEUE": "scrapy.pqueues.ScrapyPriorityQueue"}
-RESTING: dict[str, Any] = {"like": "too-many", "headers": {"Retry-After": "600"}}
-"""An answer that makes a session rest for ten minutes."""
-OVER = pytest.mark.parametrize("over", ["forbidden", RESTING], ids=["403", "429"])
+JOB = {"POLICY": "adaptive", "JOBDIR": "job", "SAVE_INTERVAL": 0.3, "WAIT_TIMEOUT": 0.5}
+OVER = pytest.mark.parametrize("over", ["forbidden", resting(600)], ids=["403", "429"])
 """What a site says when it is over."""
 
 
@@ -42,14 +41,7 @@ def test_a_site_where_nothing_works_any_more_ends_the_crawl(
     world.site.on("*", {"like": "ok", "delay": 0.05})
     Closing(world, "shop.example", 30, over)
     pages = urls(world, 80)
-    settings = {
-        "POLICY": "adaptive",
-        "JOBDIR": "job",
-        "SAVE_INTERVAL": 0.3,
-        "WAIT_TIMEOUT": 0.5,
-        "PROXIES": world.proxies(world.exits[:6]),
-        **queue,
-    }
+    settings = {**JOB, "PROXIES": world.proxies(world.exits[:6]), **queue}
     first = crawl(pages, through(world, EXHAUSTED_TIMEOUT=5, **settings))
     assert_clean(world, first)
     assert first.reason == "session_filter_exhausted"
@@ -71,14 +63,7 @@ def test_a_site_that_is_given_up_waits_for_the_others(
     Closing(world, "over.example", 5, over)
     kept = urls(world, 20, host="over.example")
     pages = urls(world, 100)
-    settings = {
-        "POLICY": "adaptive",
-        "JOBDIR": "job",
-        "SAVE_INTERVAL": 0.3,
-        "WAIT_TIMEOUT": 0.5,
-        "PROXIES": world.proxies(world.exits[:4]),
-        "CONCURRENT_REQUESTS": 4,
-    }
+    settings = {**JOB, "PROXIES": world.proxies(world.exits[:4]), "CONCURRENT_REQUESTS": 4}
     first = crawl([*kept, *pages], through(world, EXHAUSTED_TIMEOUT=5, **settings))
     assert_clean(world, first)
     assert first.reason == "session_filter_exhausted"
@@ -99,42 +84,6 @@ def test_a_site_without_sessions_does_not_hold_up_another(
     """Beside a site where nothing works, a second keeps at least 90 % of its speed."""
     world.site.on("*", {"like": "ok", "delay": 0.12})
     world.site.on("*", over, host="over.example")
-    without = [world.url(f"/page/{n}", "over.example") for n in range(200)]
-    alone = urls(world, 150, host="alone.example")
-    beside = urls(world, 150, host="beside.example")
-    spider = f"""
-    import time
-
-    import scrapy
-
-    class TwoSites(scrapy.Spider):
-        name = "two"
-
-        async def start(self):
-            for request in self.measured({alone!r}, self.first):
-                yield request
-
-        def measured(self, urls, callback):
-            self.left = len(urls)
-            self.began = time.monotonic()
-            for url in urls:
-                yield scrapy.Request(url, callback)
-
-        def first(self, response):
-            self.left -= 1
-            if not self.left:
-                yield {{"alone": time.monotonic() - self.began}}
-                for url in {without!r}:
-                    yield scrapy.Request(url)
-                yield scrapy.Request("http://over.example/last", priority=-1)
-                yield from self.measured({beside!r}, self.second)
-
-        def second(self, response):
-            self.left -= 1
-            if not self.left:
-                yield {{"beside": time.monotonic() - self.began}}
-                raise scrapy.exceptions.CloseSpider("enough")
-    """
     settings = through(
         world,
         POLICY="adaptive",
@@ -142,12 +91,7 @@ def test_a_site_without_sessions_does_not_hold_up_another(
         CONCURRENT_REQUESTS_PER_DOMAIN=8,
         LOG_LEVEL="INFO",
     )
-    ratios: list[float] = []
-    while len(ratios) < 5 and max(ratios, default=0.0) <= 0.9:  # a busy machine only makes it worse
-        result = crawl(spider, settings)
-        assert result.reason == "enough", result.log[-3000:]
-        times = {name: value for item in result.items for name, value in item.items()}
-        ratios.append(times["alone"] / times["beside"])
+    ratios, result = crawl_beside(world, crawl, "over.example", settings, tries=5)
     assert max(ratios) > 0.9, ratios
     assert stat(result, "verdicts/BLOCKED") + stat(result, "verdicts/THROTTLED") >= 4
     assert stat(result, "gave_up") == 0

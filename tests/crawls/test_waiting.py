@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.crawls.scenery import assert_clean, stat, through, urls
+from tests.crawls.beside import crawl_beside
+from tests.crawls.scenery import PLAIN_QUEUE, assert_clean, resting, stat, through, urls
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,13 +17,6 @@ if TYPE_CHECKING:
     from loopback import World
 
     from tests.world.crawls import Crawler, RunningCrawl
-
-PLAIN_QUEUE = {"SCHEDULER_PRIORITY_QUEUE": "scrapy.pqueues.ScrapyPriorityQueue"}
-
-
-def resting(retry_after: int) -> dict[str, object]:
-    """An answer that makes a session rest so many seconds."""
-    return {"like": "too-many", "headers": {"Retry-After": str(retry_after)}}
 
 
 def until(running: RunningCrawl, condition: Callable[[], bool]) -> None:
@@ -78,7 +72,7 @@ def test_sigint_with_waiters_closes_promptly(
 ) -> None:
     """Ctrl-C while all wait closes at once; with JOBDIR the next run fetches all that was left."""
     # late, or both sessions might rest before the ten pages have come
-    rest = {"like": "too-many", "headers": {"Retry-After": "600"}, "delay": 1.0}
+    rest = {**resting(600), "delay": 1.0}
     world.site.on("/page/*", rest)
     world.site.on("/page/?", "ok")
     pages = [*urls(world, 10), *urls(world, 40, "/page/x{}")]
@@ -106,41 +100,6 @@ def test_a_resting_site_does_not_hold_up_another(world: World, crawl: Crawler) -
     """Beside a site whose sessions all rest, a second keeps at least 90 % of its speed."""
     world.site.on("*", {"like": "ok", "delay": 0.12})
     world.site.on("*", resting(600), host="resting.example")
-    rested = [world.url(f"/page/{n}", "resting.example") for n in range(200)]
-    alone = urls(world, 150, host="alone.example")
-    beside = urls(world, 150, host="beside.example")
-    spider = f"""
-    import time
-
-    import scrapy
-
-    class TwoSites(scrapy.Spider):
-        name = "two"
-
-        async def start(self):
-            self.left = 150
-            self.began = time.monotonic()
-            for url in {alone!r}:
-                yield scrapy.Request(url, self.first)
-
-        def first(self, response):
-            self.left -= 1
-            if not self.left:
-                yield {{"alone": time.monotonic() - self.began}}
-                for url in {rested!r}:
-                    yield scrapy.Request(url)
-                yield scrapy.Request("http://resting.example/last", priority=-1)
-                self.left = 150
-                self.began = time.monotonic()
-                for url in {beside!r}:
-                    yield scrapy.Request(url, self.second)
-
-        def second(self, response):
-            self.left -= 1
-            if not self.left:
-                yield {{"beside": time.monotonic() - self.began}}
-                raise scrapy.exceptions.CloseSpider("enough")
-    """
     settings = through(
         world,
         PROXIES=world.proxies(world.exits[:4]),
@@ -149,12 +108,7 @@ def test_a_resting_site_does_not_hold_up_another(world: World, crawl: Crawler) -
         LOG_LEVEL="INFO",
         HTTPERROR_ALLOW_ALL=True,
     )
-    ratios: list[float] = []
-    while len(ratios) < 4 and max(ratios, default=0.0) <= 0.9:  # a busy machine only makes it worse
-        result = crawl(spider, settings)
-        assert result.reason == "enough", result.log[-3000:]
-        times = {name: value for item in result.items for name, value in item.items()}
-        ratios.append(times["alone"] / times["beside"])
+    ratios, result = crawl_beside(world, crawl, "resting.example", settings, tries=4)
     assert max(ratios) > 0.9, ratios
     assert stat(result, "verdicts/THROTTLED") >= 4
     assert result.stats["watch/leases"] == 0

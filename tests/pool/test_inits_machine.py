@@ -119,4 +119,4 @@ class InitMachine(RuleBasedStateMachine):
 
 
 TestInits = InitMachine.TestCase
-TestInits.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestInits.settings = settings(max_examples=60, stateful_step_count=40)

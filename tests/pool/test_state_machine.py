@@ -149,5 +149,5 @@ class PoolMachine(RuleBasedStateMachine):
             assert self.bench.pool.in_flight == 0
 
 
-PoolMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+PoolMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=40)
 TestPool = PoolMachine.TestCase

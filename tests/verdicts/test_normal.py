@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from scrapy_session_filter.verdict import Kind, Strength, Verdict
@@ -207,7 +207,6 @@ def test_fingerprint() -> None:
     assert len(set(data)) == 2
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 5000), st.integers(0, 3000), st.binary(max_size=30))))
 def test_bounded(answers: list[tuple[int, int, bytes]]) -> None:
     """Whatever comes, memory stays within its limits."""

@@ -66,9 +66,10 @@ class HazardTable:
         if self._passed % REFIT:
             return False
         if not self._passed % (4 * REFIT):
+            decay = DECAY**weight
             for table in (self.uses, self.blocks):
                 for counts in table:
-                    counts[:] = [DECAY**weight * count for count in counts]
+                    counts[:] = [decay * count for count in counts]
         return True
 
     def blocked(self, levels: Levels) -> None:

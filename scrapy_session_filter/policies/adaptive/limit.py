@@ -131,8 +131,7 @@ class Limit:
                 self.safe *= SAFE_STEP
                 self._hits = 0
         if level > 0.8 * self.cap and now > self._grow_at:
-            known = self.depends or self._hint >= 0  # else the edge was background after all
-            near = known and 0.7 * self.edge < self.cap < 1.2 * self.edge
+            near = self._is_known and 0.7 * self.edge < self.cap < 1.2 * self.edge
             if near:
                 self.safe = min(self.safe, self.cap)  # beyond the old cap, scouts go first
             raised = self.cap * (1.0 + 0.1 / 2.0**self.met if near else 1.5)
@@ -188,9 +187,14 @@ class Limit:
         self.table.fit(self.scale)
 
     @property
+    def _is_known(self) -> bool:
+        """Whether there is a limit; else the edge was background after all."""
+        return self.depends or self._hint >= 0
+
+    @property
     def _step(self) -> float:
-        if not self.depends and self._hint < 0:
-            return SHORTEST_STEP  # the edge was background after all: let the cap go
+        if not self._is_known:
+            return SHORTEST_STEP  # let the cap go
         slowest = min(max(self.window / 2.0, 3.0 * SHORTEST_STEP), LONGEST_STEP)
         return min(SHORTEST_STEP * 2.0 ** min(self.met, 16), slowest)
 
