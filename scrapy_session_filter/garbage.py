@@ -10,6 +10,7 @@ import gc
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
+from weakref import WeakSet
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,37 +22,46 @@ _lock = threading.Lock()
 _loads = 0
 _enabled = False
 _frozen = False
+_holders: WeakSet[object] = WeakSet()  # crawls with sessions that are set aside
 
 
 @contextmanager
-def set_aside(sessions: int) -> Iterator[None]:
+def set_aside(sessions: int, holder: object = None) -> Iterator[None]:
     """While so many come in, if they are `MANY`, collect nothing, and leave them alone from then on.
 
     What is left alone is freed as ever when nothing refers to it any more; only what refers to
-    itself in a circle waits for `look_again`.
+    itself in a circle waits until the ``holder``, and every other one, wants to `look_again`.
     """
     if sessions < MANY:
         yield
         return
-    _begin()
+    _begin(holder)
     try:
         yield
     finally:
         _end()
 
 
-def look_again() -> None:
-    """Let the collector look through everything again, after much of it is gone."""
+def look_again(holder: object) -> None:
+    """Let the collector look through everything again, after much of a holder's is gone.
+
+    It can look at all or at nothing: while another crawl of this process holds something, at nothing.
+    """
     global _frozen  # noqa: PLW0603 - there is one collector in a process
     with _lock:
-        if _frozen:  # else what the user's own program has set aside is none of our business
+        _holders.discard(holder)
+        if (
+            _frozen and not _holders
+        ):  # else what the user's own program has set aside is none of our business
             _frozen = False
             gc.unfreeze()
 
 
-def _begin() -> None:
+def _begin(holder: object) -> None:
     global _loads, _enabled  # noqa: PLW0603 - there is one collector in a process
     with _lock:
+        if holder is not None:
+            _holders.add(holder)
         if not _loads:
             _enabled = gc.isenabled()
             gc.disable()

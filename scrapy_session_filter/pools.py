@@ -166,7 +166,7 @@ class SitePools:
         """Take sessions in, a few at a time, and let go of their rows likewise."""
         restored = snapshot.Restored()
         rows.reverse()
-        with set_aside(len(rows)):
+        with set_aside(len(rows), self):
             while rows:
                 some = rows[: -AT_ONCE - 1 : -1]
                 del rows[-AT_ONCE:]
@@ -222,7 +222,7 @@ class SitePools:
             for session in pool.sessions.values():
                 self._watcher.gone(session)  # what it holds comes back with it from the store
             if len(pool.sessions) >= MANY:
-                look_again()
+                look_again(self)
             del self._pools[site]
 
     def release(self, pool: SessionPool, exits: Iterable[str]) -> None:
@@ -307,4 +307,4 @@ class SitePools:
         """Send everyone who waits for a session away, and let nobody wait any more."""
         for pool in self:
             pool.close()
-        look_again()
+        look_again(self)

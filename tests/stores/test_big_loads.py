@@ -37,7 +37,7 @@ def uri(shared_place: Place) -> str:
 def collector() -> Iterator[None]:
     yield
     assert gc.isenabled()
-    look_again()
+    look_again(HOLDER)
 
 
 def test_a_big_site_holds_nobody_up(uri: str) -> None:
@@ -57,7 +57,7 @@ def test_a_big_site_holds_nobody_up(uri: str) -> None:
 def test_many_sessions_are_set_aside() -> None:
     """The collector looks at nothing while many come in, nor at them afterwards."""
     before = gc.get_freeze_count()
-    with set_aside(MANY):
+    with set_aside(MANY, HOLDER):
         assert not gc.isenabled()
         with set_aside(MANY):  # another site, at the same time
             pass
@@ -65,7 +65,31 @@ def test_many_sessions_are_set_aside() -> None:
         assert gc.get_freeze_count() == before
     assert gc.isenabled()
     assert gc.get_freeze_count() > before
-    look_again()
+    look_again(HOLDER)
+    assert gc.get_freeze_count() == 0
+
+
+class Crawl:
+    """Something that holds sessions."""
+
+
+HOLDER = Crawl()
+
+
+def test_what_another_crawl_has_set_aside_stays_so() -> None:
+    """One crawl's end lets the collector look again only where no other of the process holds any."""
+    others = [Crawl() for _ in range(3)]
+    for crawl in others:
+        with set_aside(MANY, crawl):
+            pass
+    with set_aside(MANY):  # for a moment, by nobody in particular
+        pass
+    look_again(others[0])
+    assert gc.get_freeze_count() > 0
+    look_again(others[0])
+    assert gc.get_freeze_count() > 0
+    del crawl, others[1]  # gone without a word
+    look_again(others[1])
     assert gc.get_freeze_count() == 0
 
 
