@@ -217,7 +217,7 @@ class SQLiteStore(SessionStore):
                 found = db.execute(query, {**values, "last": last, "most": _PORTION}).fetchall()
             if not found:
                 return
-            last = max(row[0] for row in found)
+            last = found[-1][0]
             yield from intact([row for row in found if row[1] is not None])
 
     def close(self) -> None:
