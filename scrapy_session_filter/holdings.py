@@ -57,18 +57,6 @@ def take_share(store: SessionStore, site: str, offered: Collection[str]) -> Shar
     return share
 
 
-def take_in(
-    pool: SessionPool, rows: list[Row], left: set[str], now: float, wall_offset: float
-) -> Restored:
-    """Restore sessions, and remove the exits that they use from ``left``."""
-    restored = restore_sessions(pool, rows, now=now, wall_offset=wall_offset)
-    for row in rows:
-        session = pool.sessions.get(str(row.get("id")))
-        if session is not None:
-            left.discard(session.exit)
-    return restored
-
-
 class Holdings:
     """One pool's exits. None is used that the store has not granted, and none given back in use."""
 
@@ -113,7 +101,7 @@ class Holdings:
         rests = {name: share.state[name] for name in names if share.state and name in share.state}
         load_rests(pool, rests, now=now, wall_offset=wall_offset)
         left = set(share.exits)
-        restored = take_in(pool, share.rows, left, now, wall_offset)
+        restored = restore_sessions(pool, share.rows, left, now=now, wall_offset=wall_offset)
         useless = self.admit(share, left, now)
         return restored, useless - self.exits if useless else useless
 

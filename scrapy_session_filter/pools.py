@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from scrapy_session_filter import snapshot
 from scrapy_session_filter.exceptions import StoreError
 from scrapy_session_filter.garbage import MANY, look_again, set_aside
-from scrapy_session_filter.holdings import Holdings, take_in, take_share
+from scrapy_session_filter.holdings import Holdings, take_share
 from scrapy_session_filter.policies import PolicyContext
 from scrapy_session_filter.pool import SessionPool
 from scrapy_session_filter.proxies import EndpointHealth, SiteProxies
@@ -170,7 +170,9 @@ class SitePools:
             while rows:
                 some = rows[: -AT_ONCE - 1 : -1]
                 del rows[-AT_ONCE:]
-                restored.add(take_in(pool, some, left, now, offset))
+                restored.add(
+                    snapshot.restore_sessions(pool, some, left, now=now, wall_offset=offset)
+                )
                 await asyncio.sleep(0)
         return restored
 

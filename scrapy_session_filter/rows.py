@@ -52,44 +52,37 @@ def read_whole(row: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def read_id(row: Mapping[str, Any]) -> str:
-    """Return a session's id."""
-    value = row.get("id")
-    if not isinstance(value, str) or not _ID.match(value):
+def read_name(row: Mapping[str, Any]) -> tuple[str, str]:
+    """Return a session's id and site."""
+    id_, site = row.get("id"), row.get("site")
+    if type(id_) is not str or not _ID.match(id_):
         msg = "id must be 12 characters of [a-z0-9]"
         raise InvalidRow(msg)
-    return value
-
-
-def read_site(row: Mapping[str, Any]) -> str:
-    """Return the key of its site."""
-    value = row.get("site")
-    if not isinstance(value, str) or not value:
+    if type(site) is not str or not site:
         msg = "site must be a text"
         raise InvalidRow(msg)
-    return value
+    return id_, site
 
 
 def read_counts(row: Mapping[str, Any]) -> tuple[int, int, int, int]:
     """Return its uses, oks, blocks and errors."""
     try:
-        uses, oks, blocks, errors = found = _counts_of(row)
+        counts: tuple[int, int, int, int] = _counts_of(row)
     except KeyError as error:
         msg = f"{error} is missing"
         raise InvalidRow(msg) from error
-    if not type(uses) is type(oks) is type(blocks) is type(errors) is int:
-        msg = f"{', '.join(_COUNTS)} must be counts"
-        raise InvalidRow(msg)
-    if min(found) < 0 or max(found) > LARGEST:
-        msg = f"{', '.join(_COUNTS)} must be from 0 to {LARGEST}"
-        raise InvalidRow(msg)
-    return uses, oks, blocks, errors
+    for value in counts:
+        if type(value) is not int or not 0 <= value <= LARGEST:
+            msg = f"{', '.join(_COUNTS)} must be counts"
+            raise InvalidRow(msg)
+    return counts
 
 
 def read_seconds(row: Mapping[str, Any], name: str) -> float:
     """Return a time."""
     value: Any = row.get(name)
-    if type(value) in (float, int) and abs(value) <= LARGEST:  # which no NaN is
+    kind = type(value)
+    if (kind is float or kind is int) and -LARGEST <= value <= LARGEST:  # which no NaN is
         return float(value)
     msg = f"{name} must be a time in seconds"
     raise InvalidRow(msg)

@@ -20,10 +20,9 @@ from scrapy_session_filter.rows import (
     Unread,
     read_counts,
     read_headers,
-    read_id,
+    read_name,
     read_optional,
     read_seconds,
-    read_site,
 )
 
 if TYPE_CHECKING:
@@ -158,21 +157,22 @@ class Session:
         A birth or last use in the future (the clock was set back) becomes now. Raises `InvalidRow`
         where a field is missing, has the wrong type or is out of range.
         """
+        id_, site = read_name(row)
         uses, oks, blocks, errors = read_counts(row)
         rest, inited = row.get("rest"), row.get("init")
         born = read_seconds(row, "born") - wall_offset
         used = read_seconds(row, "used") - wall_offset
         session = cls(
-            id=read_id(row),
-            site=read_site(row),
-            endpoint=endpoint,
-            headers=read_headers(row),
-            born=min(born, now),
-            used=min(used, now),
-            uses=uses,
-            oks=oks,
-            blocks=blocks,
-            errors=errors,
+            id_,
+            site,
+            endpoint,
+            read_headers(row),
+            min(now, born),
+            min(now, used),
+            uses,
+            oks,
+            blocks,
+            errors,
             _cookies=read_optional(row, "cookies", (list, Unread)),
             engine=read_optional(row, "engine", dict),
             learnt=row.get("learnt"),

@@ -96,13 +96,17 @@ def restore(
     removed, so that the store forgets them too.
     """
     restore_site(pool, state, now=now, wall_offset=wall_offset)
-    return restore_sessions(pool, sorted(rows, key=birth), now=now, wall_offset=wall_offset)
+    in_order = sorted(rows, key=birth)
+    return restore_sessions(pool, in_order, set(), now=now, wall_offset=wall_offset)
 
 
 def restore_sessions(
-    pool: SessionPool, rows: Iterable[Row], *, now: float, wall_offset: float
+    pool: SessionPool, rows: Iterable[Row], left: set[str], *, now: float, wall_offset: float
 ) -> Restored:
-    """Add saved sessions to a pool, in the order of their `birth`."""
+    """Add saved sessions to a pool, in the order of their `birth`.
+
+    The exits that they use are removed from ``left``.
+    """
     restored = Restored()
     for row in rows:
         session = _session(pool, row, restored, now, wall_offset)
@@ -111,6 +115,7 @@ def restore_sessions(
                 pool.roster.removed.append(row["id"])
         else:
             pool.roster.join(session, now)
+            left.discard(session.exit)
             restored.kept += 1
     return restored
 

@@ -87,14 +87,16 @@ def decode_rows(texts: Sequence[bytes], *, own: bool = False) -> Iterator[Row | 
 
 
 def _cut(text: bytes) -> tuple[bytes, dict[str, Unread]]:
-    unread = {}
+    left, at, unread = [], 0, {}
     for name, start, stop, following in _CUTS:
-        begin = text.find(start)
+        begin = text.find(start, at)
         end = text.find(stop, begin) + 1
         if begin >= 0 and text.startswith(following, end):
             unread[name] = Unread(text[begin + len(start) - 1 : end])
-            text = text[:begin] + text[end:]
-    return text, unread
+            left.append(text[at:begin])
+            at = end
+    left.append(text[at:])
+    return b"".join(left), unread
 
 
 _CUTS = (

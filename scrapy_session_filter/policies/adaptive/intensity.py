@@ -64,10 +64,13 @@ class Meter:
     def __init__(self, now: float, levels: Sequence[float] = (0.0,) * len(WINDOWS)) -> None:
         """Begin with such intensities, all of it now."""
         self.last = now
-        self.state = array("d", levels[:_BUCKETS])
-        self.state.extend([now] * len(COUNTING))
-        self.state.extend(levels[_BUCKETS:])
-        self.state.extend([0.0] * len(COUNTING))
+        u10, u30, u60, u180, u600, u1800, n10, n30, n60 = levels
+        self.state = array(
+            "d",
+            _STATE.pack(
+                u10, u30, u60, u180, u600, u1800, now, now, now, n10, n30, n60, 0.0, 0.0, 0.0
+            ),
+        )
 
     def use(self, now: float) -> Levels:
         """Count a use, and return the intensities with it; unrolled, as every request pays for it."""

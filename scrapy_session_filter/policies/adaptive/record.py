@@ -6,7 +6,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
 from scrapy_session_filter.policies.adaptive.intensity import WINDOWS, Meter
-from scrapy_session_filter.policies.adaptive.saved import count, number
+from scrapy_session_filter.policies.adaptive.saved import count, numbers
 
 if TYPE_CHECKING:
     from collections import deque
@@ -137,12 +137,10 @@ class Record:
         self.good = 1.0 if self.worked else 0.0
         if not isinstance(learnt, list) or len(learnt) != 8:
             return
-        good, bad, latency, weight = map(number, learnt[:4])
-        rung = count(learnt[4], rungs - 1)
-        if good is None or bad is None or latency is None or weight is None or rung is None:
+        answers, rung, levels = numbers(learnt[:4]), count(learnt[4], rungs - 1), learnt[7]
+        if answers is None or rung is None:
             return
-        self.good, self.bad, self.latency, self.weight = good, bad, latency, weight
+        self.good, self.bad, self.latency, self.weight = answers
         self.rung, self.worked, self.working = rung, bool(learnt[5]), bool(learnt[6])
-        levels = [number(level) for level in learnt[7]] if isinstance(learnt[7], list) else []
-        if len(levels) == len(WINDOWS):
-            self.meter = Meter(self.session.used, [level or 0.0 for level in levels])
+        if isinstance(levels, list) and len(levels) == len(WINDOWS) and numbers(levels):
+            self.meter = Meter(self.session.used, levels)

@@ -13,6 +13,15 @@ def number(value: Any, low: float = 0.0, high: float = 1e9) -> float | None:
     return None
 
 
+def numbers(values: list[Any]) -> list[float] | None:
+    """Return finite numbers from 0 to 1e9, None where there is anything else."""
+    for value in values:
+        kind = type(value)
+        if not ((kind is float or kind is int) and 0.0 <= value <= 1e9):
+            return None
+    return values
+
+
 def count(value: object, most: int = 2**53) -> int | None:
     """Return a whole number from 0 to ``most``, None for anything else."""
     return value if type(value) is int and 0 <= value <= most else None
