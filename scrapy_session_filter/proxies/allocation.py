@@ -123,9 +123,9 @@ class SiteProxies:
         """Let proxies be taken, as far as they are in the list and do not rest."""
         if self._claimed is None:
             return
-        for key in keys:
-            endpoint = self._known.get(key)
-            if endpoint is None or endpoint.per_session or key in self._claimed:
+        for key in self._known.keys() & keys:  # of a gateway's 100,000 exits none is a proxy
+            endpoint = self._known[key]
+            if endpoint.per_session or key in self._claimed:
                 continue
             self._claimed.add(key)
             rest = self._rests.get(key)

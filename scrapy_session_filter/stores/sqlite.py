@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _OPENING_SECONDS = 30.0  # longest wait while another process opens or repairs the file
-_PORTION = 500  # rows that are read at a time
+_PORTION = 200  # rows that are read at a time: a millisecond or two in which nobody else runs
 
 
 class SQLiteStore(SessionStore):
