@@ -67,11 +67,11 @@ def running(crawl: object) -> Iterator[None]:
 
 
 def test_a_real_crawl(world: World, crawl: Crawler) -> None:
-    """Nearly all that is alive while pages come in was set aside, and nothing is afterwards."""
+    """Most of what is alive while pages come in was set aside, and nothing is afterwards."""
     result = crawl(TELLS, through(world))
     assert_clean(world, result)
     (item,) = result.items
-    assert item["set aside"] > 5 * item["all"]
+    assert item["set aside"] > 2 * item["all"]
     assert "left: 0" in result.log
 
 
