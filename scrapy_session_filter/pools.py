@@ -8,7 +8,7 @@ import math
 import time
 from collections import OrderedDict
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from scrapy_session_filter import snapshot
 from scrapy_session_filter.exceptions import StoreError
@@ -79,6 +79,7 @@ class SitePools:
         self._asked = -math.inf
         self._policy = policy
         self._context = context
+        self._common: dict[str, Any] = {}  # what the policies of the sites tell each other
         self._source = source
         self._identities = identities
         self._limits = limits
@@ -166,7 +167,7 @@ class SitePools:
         """Take sessions in, a few at a time, and let go of their rows likewise."""
         restored = snapshot.Restored()
         rows.reverse()
-        with set_aside(len(rows), self):
+        with set_aside(len(rows)):
             while rows:
                 some = rows[: -AT_ONCE - 1 : -1]
                 del rows[-AT_ONCE:]
@@ -193,6 +194,7 @@ class SitePools:
             self._rng,
             gateway=proxies is None or not proxies.is_list,
             free_groups=tuple if proxies is None else proxies.free_groups,
+            common=self._common,
             **self._context,
         )
         return SessionPool(
@@ -224,7 +226,7 @@ class SitePools:
             for session in pool.sessions.values():
                 self._watcher.gone(session)  # what it holds comes back with it from the store
             if len(pool.sessions) >= MANY:
-                look_again(self)
+                look_again()
             del self._pools[site]
 
     def release(self, pool: SessionPool, exits: Iterable[str]) -> None:
@@ -309,4 +311,3 @@ class SitePools:
         """Send everyone who waits for a session away, and let nobody wait any more."""
         for pool in self:
             pool.close()
-        look_again(self)
