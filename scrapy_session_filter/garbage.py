@@ -70,10 +70,14 @@ def set_aside(sessions: int) -> Iterator[None]:
 
 
 def look_again() -> None:
-    """Let the collector look through everything again, after much of it is gone."""
+    """Let the collector look through everything again, after much of it is gone.
+
+    It looks at all or at nothing: beside another crawl, what is gone waits with the rest.
+    """
     global _frozen  # noqa: PLW0603 - see above
     with _lock:
-        if _frozen:  # else what the user's own program has set aside is none of our business
+        # What the user's own program has set aside is none of our business.
+        if _frozen and len(_crawls) <= 1:
             _frozen = False
             gc.unfreeze()
 

@@ -88,6 +88,16 @@ def test_until_the_last_crawl_has_ended() -> None:
     assert gc.get_freeze_count() == 0
 
 
+def test_one_crawl_does_not_speak_for_another() -> None:
+    """A crawl that unloads a large site beside another one leaves aside what that one has there."""
+    with running(Crawl()):
+        with running(Crawl()):
+            look_again()
+            assert gc.get_freeze_count() > 0
+        look_again()
+        assert gc.get_freeze_count() == 0
+
+
 def test_what_is_left_of_a_crawl_is_not_kept() -> None:
     """One crawl after another: what the last one left is gone once the next has begun."""
     first = Crawl()
