@@ -17,6 +17,8 @@ from scrapy_session_filter.stores.sqlite_schema import PAGE_SIZE, migrate
 
 logger = logging.getLogger(__name__)
 
+_AT_ONCE = 1 << 18  # bytes
+_READ_AHEAD = 1 << 30  # bytes at most; 100,000 sessions are 170 MB
 _NETWORK = re.compile(
     r"(nfs4?|cifs|smb\w*|afs|9p|ceph|lustre|beegfs|glusterfs|fuse\.(sshfs|glusterfs|s3fs|rclone))\Z"
 )
@@ -170,10 +172,11 @@ def back_up(db: sqlite3.Connection, file: Path) -> None:
 
 def read_through(file: Path) -> None:
     """Have the system read a file in one go; SQLite would ask for each page, wherever it lies."""
-    some = bytearray(1 << 18)
+    some = bytearray(_AT_ONCE)
     with suppress(OSError), file.open("rb", buffering=0) as opened:  # SQLite tells of it
-        while opened.readinto(some):
-            pass
+        for _ in range(0, _READ_AHEAD, _AT_ONCE):
+            if not opened.readinto(some):
+                break
 
 
 def backup_of(file: Path) -> Path:
