@@ -38,7 +38,8 @@ class Claim:
     """What `SessionStore.claim` granted.
 
     ``token`` fences it: changes made under a token that is no longer the newest for an exit are
-    refused. ``exits`` are the newly claimed exits, ``rows`` the saved sessions that lie on them.
+    refused. ``exits`` are the newly claimed exits, ``rows`` the saved sessions that lie on them, in
+    which large values may be `Unread`.
     ``short`` is how many more this owner lacks of an equal part: those who hold more are told by
     `SessionStore.wanted`, so asking again a little later helps.
     """
@@ -166,7 +167,10 @@ class SessionStore(ABC):
 
     @abstractmethod
     def rows(self, site: str | None = None) -> Iterator[Row]:
-        """Yield saved sessions, of one site or all, without claiming them (for people's eyes)."""
+        """Yield saved sessions, of one site or all, without claiming them (for people's eyes).
+
+        Nothing in them is `Unread`.
+        """
 
     @abstractmethod
     def has(self, site: str, session_id: str) -> bool:
