@@ -309,4 +309,3 @@ class SitePools:
         """Send everyone who waits for a session away, and let nobody wait any more."""
         for pool in self:
             pool.close()
-        look_again()
