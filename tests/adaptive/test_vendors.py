@@ -340,12 +340,12 @@ def test_the_sites_of_a_crawl_have_one_dict_in_common() -> None:
     """`SitePools` hands it to each policy, and another crawl's are handed another one."""
 
     def pools() -> SitePools:
-        nothing: Callable[..., Any] = SimpleNamespace  # type: ignore[assignment]
+        nothing: Callable[..., Any] = SimpleNamespace
         return SitePools(
             policy=AdaptivePolicy,
             context={"concurrency": 4},
             source=SimpleNamespace(direct=True),  # type: ignore[arg-type]
-            identities=SimpleNamespace(draw=nothing),  # type: ignore[arg-type]
+            identities=SimpleNamespace(draw=nothing),
             limits=Limits(),
             max_sites=10,
             dry_run=False,
