@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from scrapy_session_filter.rows import LARGEST
+
 if TYPE_CHECKING:
     from typing import TypeGuard
 
@@ -95,4 +97,4 @@ class EndpointHealth:
 
 def is_time(value: object) -> TypeGuard[float]:
     """Whether a value from a store can be a time."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return type(value) in (int, float) and -LARGEST <= value <= LARGEST  # type: ignore[operator]

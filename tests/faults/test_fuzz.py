@@ -81,6 +81,7 @@ def test_any_row_is_a_session_or_refused(saved: dict[str, Any]) -> None:
     st.sampled_from(sorted(POLICIES)),
 )
 @example([{**row(1), "proxy": [None]}], None, "adaptive")
+@example([], {"rest http://10.0.0.1:8000": [0, 10**400]}, "adaptive")
 def test_any_saved_pool_can_be_used(
     saved: list[dict[str, Any]], state: dict[str, Any] | None, policy: str
 ) -> None:
