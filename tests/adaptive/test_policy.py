@@ -9,6 +9,7 @@ import pytest
 
 from scrapy_session_filter.policies import POLICIES
 from scrapy_session_filter.policies.adaptive import AdaptivePolicy
+from scrapy_session_filter.policies.adaptive.choosing import PATIENCE
 from scrapy_session_filter.policies.adaptive.intensity import BINS, WINDOWS, Meter
 from scrapy_session_filter.policies.base import KEEP, RETIRE, Decision, PolicyContext
 from scrapy_session_filter.session import Outcome, Session
@@ -165,6 +166,36 @@ def test_risking_the_cap_earns_no_more_than_it_is_expected_to_cost(driver: Drive
     driver.most = 0
     assert driver.choose(0.0).why == "risked"
     assert 0.0 < driver.policy.budget.tokens < 0.2
+
+
+def test_a_short_wait_is_not_worth_a_ban_however_fast_the_pages_come(driver: Driver) -> None:
+    """Waiting 2 s costs no hundred requests where a page takes 20 ms: the sessions are what is short."""
+    driver.working(3)
+    for session in driver.sessions:
+        session.memo.meter = Meter(0.0, [2.0] * len(WINDOWS))
+    driver.policy.limit.cap = 2.9
+    driver.policy.working.latency = 0.02
+    driver.policy.limit.table.hazard[:] = [0.5] * BINS
+    driver.most = 0
+    assert driver.choose(0.0).why == "wait"
+
+
+def test_the_fewer_sessions_and_the_longer_bans_the_rarer_a_raise(driver: Driver) -> None:
+    """It is so in a short list that is used up; not with new ones to be had, nor where the site says
+    itself for how long to rest."""
+    limit, budget = driver.policy.limit, driver.policy.budget
+    driver.working(2)
+    driver.choose(0.0)
+    assert limit.patience == 0.0
+    driver.most = 0
+    driver.choose(0.0)
+    assert limit.patience == PATIENCE * budget.outage / 2
+    driver.working(2)
+    driver.choose(0.0)
+    assert limit.patience == PATIENCE * budget.outage / 4
+    limit.blocked((20.0,) * len(WINDOWS), 0.0, retry_after=5.0)
+    driver.choose(0.0)
+    assert limit.patience == 0.0
 
 
 def test_an_abandoned_exploration_is_not_paid(driver: Driver) -> None:
