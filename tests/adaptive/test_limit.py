@@ -150,6 +150,19 @@ def test_a_known_cap_is_raised_no_sooner_than_patience_allows() -> None:
     assert limit.cap > 4.5
 
 
+def test_patience_ends_with_the_evidence() -> None:
+    """A cap that was to stay for long is let go within seconds when nothing speaks for it any more."""
+    limit = Limit()
+    ramp(limit, allowed=20, window=60.0)
+    limit.patience = 1e6
+    limit.passed((limit.cap,) * len(WINDOWS), 3000.0)
+    limit.table = HazardTable()
+    for second in range(3001, 3101):
+        limit.passed((min(limit.cap, 60.0),) * len(WINDOWS), float(second))
+    assert not limit.depends
+    assert limit.cap == math.inf
+
+
 def test_a_block_that_was_gone_at_once_is_taken_back() -> None:
     """Cap and evidence are what they were before a soft block."""
     limit = Limit()

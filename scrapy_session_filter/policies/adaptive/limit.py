@@ -227,6 +227,8 @@ class Limit:
         if best_scale != self.scale and best > EVIDENCE:
             self._switch(best_scale, level_of(splits[best_scale][1]))
         self.depends = self.gain > (KEEP_EVIDENCE if self.depends else EVIDENCE)
+        if not self._is_known:
+            self._grow_at = min(self._grow_at, now + SHORTEST_STEP)  # no patience without evidence
         kept = now - max(self._since, self._cut_at)
         self._choose_trial(splits, RIVAL * (1.0 + max(0.0, kept) / self.window))
 
