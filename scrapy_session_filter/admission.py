@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("scrapy_session_filter")
 
+_HTTP = ("http://", "https://")
+
 
 def goes_without(request: Request, count: Callable[[str], None] = lambda why: None) -> bool:
     """Return whether a request goes its own way; ``count`` hears why, as the name of a stat."""
@@ -26,7 +28,7 @@ def goes_without(request: Request, count: Callable[[str], None] = lambda why: No
     if request.meta.get("proxy"):
         count("own_proxy")
         return True
-    return urlparse_cached(request).scheme == "data"
+    return request.url[:5].lower() == "data:"
 
 
 def needs_session(
@@ -48,9 +50,8 @@ def needs_session(
 
 def _refusal(request: Request, of_engine: Callable[[Request], str | None]) -> str | None:
     meta = request.meta
-    scheme = urlparse_cached(request).scheme
-    if scheme not in ("http", "https"):
-        what = f"{scheme}: requests ignore proxies"
+    if not request.url[:8].lower().startswith(_HTTP):
+        what = f"{urlparse_cached(request).scheme}: requests ignore proxies"
     elif "proxy" in meta:
         what = 'its meta "proxy" is empty, so it would go out directly'
     elif meta.get("cookiejar") is not None:

@@ -20,6 +20,7 @@ from scrapy_session_filter.claiming import EVERY, ClaimKeeper
 from scrapy_session_filter.engine_pulse import EnginePulse
 from scrapy_session_filter.engines import Engines
 from scrapy_session_filter.exceptions import ConfigurationError, SessionFilterError
+from scrapy_session_filter.garbage import crawl_begins, crawl_ended
 from scrapy_session_filter.initiating import InitRunner
 from scrapy_session_filter.judging import AnswerJudge
 from scrapy_session_filter.leases import HeldLeases
@@ -181,6 +182,7 @@ class SessionFilterExtension:
             raise CloseSpider(reason) from error
         for loop, interval in self._loops:
             loop.start(interval, now=False)
+        crawl_begins(self)
 
     def spider_idle(self, spider: Spider) -> None:
         """Save what changed while there is time, and break off what nobody waits for."""
@@ -192,6 +194,7 @@ class SessionFilterExtension:
     async def spider_closed(self, spider: Spider, reason: str) -> None:
         """End all leases, save, say in one line how it went, and close the store."""
         self._closing = True
+        crawl_ended(self)
         for loop, _ in self._loops:
             if loop.running:
                 loop.stop()

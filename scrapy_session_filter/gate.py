@@ -98,16 +98,28 @@ class ProxyGate:
             track.put_on(request)
         return instead
 
-    async def process_response(self, request: Request, response: Response) -> Response:
+    def process_response(
+        self, request: Request, response: Response
+    ) -> Awaitable[Response] | Response:
         """Scrub the request; with an HTTP cache, judge now and keep blocks out of it."""
-        if META_KEY in request.meta:
-            binding = self._extension.binding.of(request)
-            if binding is not None:
-                if binding.awaits:
-                    response = await self._collect(request, binding, response) or response
-                binding.scrub(request)
-            if self._caches and "cached" not in response.flags:
-                await self._guard_cache(request, response)
+        if META_KEY not in request.meta:
+            return response
+        binding = self._extension.binding.of(request)
+        if self._caches or (binding is not None and binding.awaits):
+            return self._take_in(request, binding, response)
+        if binding is not None:
+            binding.scrub(request)
+        return response
+
+    async def _take_in(
+        self, request: Request, binding: EngineBinding | None, response: Response
+    ) -> Response:
+        if binding is not None:
+            if binding.awaits:
+                response = await self._collect(request, binding, response) or response
+            binding.scrub(request)
+        if self._caches and "cached" not in response.flags:
+            await self._guard_cache(request, response)
         return response
 
     async def _guard_cache(self, request: Request, response: Response) -> None:

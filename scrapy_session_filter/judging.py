@@ -49,7 +49,7 @@ class AnswerJudge:
         comes. Raises what it raises (IgnoreRequest for a body that would grow too large).
         """
         early = self._extension.verdicts.pop(lease.id, None)
-        if "Content-Encoding" in response.headers:
+        if dict.__contains__(response.headers, b"Content-Encoding"):  # else normalised once more
             response = self._decode(request, response)
         if early is not None:
             return response, early

@@ -8,7 +8,7 @@ import math
 import time
 from collections import OrderedDict
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from scrapy_session_filter import snapshot
 from scrapy_session_filter.exceptions import StoreError
@@ -79,6 +79,7 @@ class SitePools:
         self._asked = -math.inf
         self._policy = policy
         self._context = context
+        self._common: dict[str, Any] = {}  # what the policies of the sites tell each other
         self._source = source
         self._identities = identities
         self._limits = limits
@@ -191,6 +192,7 @@ class SitePools:
             self._rng,
             gateway=proxies is None or not proxies.is_list,
             free_groups=tuple if proxies is None else proxies.free_groups,
+            common=self._common,
             **self._context,
         )
         return SessionPool(
@@ -307,4 +309,3 @@ class SitePools:
         """Send everyone who waits for a session away, and let nobody wait any more."""
         for pool in self:
             pool.close()
-        look_again()

@@ -7,16 +7,24 @@ a clock that is set while a crawl runs moves nothing.
 
 from __future__ import annotations
 
+import logging
 import math
-import re
 import secrets
 import string
-from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from scrapy_session_filter.exceptions import InvalidRow
+from scrapy_session_filter.rows import (
+    Unread,
+    read_counts,
+    read_headers,
+    read_id,
+    read_optional,
+    read_seconds,
+    read_site,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,14 +32,12 @@ if TYPE_CHECKING:
     from scrapy_session_filter.proxies import ProxyEndpoint
     from scrapy_session_filter.verdict import Verdict
 
+logger = logging.getLogger("scrapy_session_filter")
+
 Row = dict[str, Any]
-"""A session as the stores keep it: plain JSON values only."""
+"""A session as the stores keep it: plain JSON values, of which a store may leave some `Unread`."""
 
 _ID_ALPHABET = string.ascii_lowercase + string.digits
-_ID = re.compile(r"[a-z0-9]{12}\Z")
-_COUNT_LIMIT = 2**53  # what JSON readers keep exact
-_HEADER_LIMIT = 1024  # characters; longer ones are not a browser's
-_HEADER_SETS = 4096  # that are remembered, to be shared
 _FIELDS = frozenset(
     {
         *("id", "site", "exit", "proxy", "headers", "born", "used", "rest"),
@@ -85,7 +91,7 @@ class Session:
     wake: float = 0.0
     free_at: float = 0.0  #: when its own delay lets it take the next request
     blamed: float = -math.inf
-    cookies: list[dict[str, Any]] | None = field(default=None, repr=False)  #: log-ins, perhaps
+    _cookies: list[dict[str, Any]] | Unread | None = field(default=None, repr=False)
     engine: dict[str, Any] | None = field(default=None, repr=False)
     learnt: Any = None
     memo: Any = None
@@ -94,6 +100,21 @@ class Session:
     inited: float | None = None
     barred: bool = False  #: has to be prepared before it takes a request
     leaving: bool = False  #: takes no new request: its exit is wanted by another process
+
+    @property
+    def cookies(self) -> list[dict[str, Any]] | None:
+        """As they were last saved, log-ins perhaps; their text is read when first asked for."""
+        if isinstance(self._cookies, Unread):
+            try:
+                self._cookies = self._cookies.read()
+            except InvalidRow as error:
+                logger.warning("The cookies of session %s are left out: %s", self.id, error)
+                self._cookies = None
+        return self._cookies  # type: ignore[return-value]
+
+    @cookies.setter
+    def cookies(self, cookies: list[dict[str, Any]] | None) -> None:
+        self._cookies = cookies
 
     @property
     def proven(self) -> bool:
@@ -137,97 +158,38 @@ class Session:
         A birth or last use in the future (the clock was set back) becomes now. Raises `InvalidRow`
         where a field is missing, has the wrong type or is out of range.
         """
-        _check_counts(row)
-        rest = _optional(row, "rest", (int, float))
-        inited = _optional(row, "init", (int, float))
+        uses, oks, blocks, errors = read_counts(row)
+        rest, inited = row.get("rest"), row.get("init")
+        born = read_seconds(row, "born") - wall_offset
+        used = read_seconds(row, "used") - wall_offset
         session = cls(
-            id=_session_id(row),
-            site=_text(row, "site"),
+            id=read_id(row),
+            site=read_site(row),
             endpoint=endpoint,
-            headers=_headers(row),
-            born=min(_seconds(row, "born") - wall_offset, now),
-            used=min(_seconds(row, "used") - wall_offset, now),
-            uses=row["uses"],
-            oks=row["oks"],
-            blocks=row["blocks"],
-            errors=row["errors"],
-            cookies=_optional(row, "cookies", list),
-            engine=_optional(row, "engine", dict),
+            headers=read_headers(row),
+            born=min(born, now),
+            used=min(used, now),
+            uses=uses,
+            oks=oks,
+            blocks=blocks,
+            errors=errors,
+            _cookies=read_optional(row, "cookies", (list, Unread)),
+            engine=read_optional(row, "engine", dict),
             learnt=row.get("learnt"),
             extra=None if row.keys() <= _FIELDS else _extra(row),
         )
         if inited is not None:
-            session.inited = min(_seconds(row, "init") - wall_offset, now)
-        wake = -math.inf if rest is None else _seconds(row, "rest") - wall_offset
-        if wake > now:  # a rest that ended meanwhile is over
-            session.state = State.RESTING
-            session.wake = wake
+            session.inited = min(read_seconds(row, "init") - wall_offset, now)
+        if rest is not None:
+            wake = read_seconds(row, "rest") - wall_offset
+            if wake > now:  # a rest that ended meanwhile is over
+                session.state = State.RESTING
+                session.wake = wake
         return session
-
-
-_header_sets: dict[tuple[tuple[str, str], ...], dict[str, str]] = {}
-
-
-def _headers(row: Row) -> dict[str, str]:
-    """Return a row's headers; sessions with equal ones share them."""
-    value = row.get("headers")
-    if isinstance(value, dict):
-        key = tuple(value.items())
-        with suppress(TypeError):  # a value that is no text
-            if (known := _header_sets.get(key)) is not None:
-                return known
-        if all(
-            isinstance(k, str) and isinstance(v, str) and len(v) <= _HEADER_LIMIT for k, v in key
-        ):
-            if len(_header_sets) >= _HEADER_SETS:
-                _header_sets.clear()
-            return _header_sets.setdefault(key, dict(key))
-    msg = "headers must map names to values"
-    raise InvalidRow(msg)
 
 
 def _extra(row: Row) -> dict[str, Any]:
     return {name: value for name, value in row.items() if name not in _FIELDS}
-
-
-def _session_id(row: Row) -> str:
-    value = row.get("id")
-    if not isinstance(value, str) or not _ID.match(value):
-        msg = "id must be 12 characters of [a-z0-9]"
-        raise InvalidRow(msg)
-    return value
-
-
-def _text(row: Row, name: str) -> str:
-    value = row.get(name)
-    if not isinstance(value, str) or not value:
-        msg = f"{name} must be a text"
-        raise InvalidRow(msg)
-    return value
-
-
-def _check_counts(row: Row) -> None:
-    for name in ("uses", "oks", "blocks", "errors"):
-        value = row.get(name)
-        if type(value) is not int or not 0 <= value <= _COUNT_LIMIT:
-            msg = f"{name} must be a count"
-            raise InvalidRow(msg)
-
-
-def _seconds(row: Row, name: str) -> float:
-    value: Any = row.get(name)
-    if type(value) in (float, int) and abs(value) <= _COUNT_LIMIT:  # which no NaN is
-        return float(value)
-    msg = f"{name} must be a time in seconds"
-    raise InvalidRow(msg)
-
-
-def _optional(row: Row, name: str, kinds: type | tuple[type, ...]) -> Any:
-    value = row.get(name)
-    if value is not None and not isinstance(value, kinds):
-        msg = f"{name} has the wrong type"
-        raise InvalidRow(msg)
-    return value
 
 
 @dataclass(slots=True, eq=False)

@@ -89,7 +89,7 @@ class Track:
         request.meta[META_KEY] = {
             name: value
             for (name, default), value in zip(_BLANK, _values(self), strict=True)
-            if value != default
+            if value is not default and value != default
         }
 
 

@@ -114,7 +114,8 @@ class HttpBinding(EngineBinding):
         if meta.get("proxy") != endpoint.server:
             return False
         expected = _authorization(endpoint, session.id, self._auth_encoding)
-        return request.headers.get(_PROXY_AUTH) == expected
+        carried = dict.get(request.headers, _PROXY_AUTH)  # normalised already, see `scrub`
+        return carried == (None if expected is None else [expected])
 
     def scrub(self, request: Request) -> None:
         """Remove the proxy's credentials, and the session's cookies where a jar will set them anew."""

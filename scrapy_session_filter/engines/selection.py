@@ -83,17 +83,17 @@ class Engines:
     def refusal(self, request: Request) -> str | None:
         """Return why a request must not go out with a session, or cannot."""
         binding = self.of(request)
-        scheme = urlparse_cached(request).scheme
         if request.meta.get(_OF_A_BROWSER) and (
             binding is None or isinstance(binding, HttpBinding)
         ):
+            scheme = urlparse_cached(request).scheme
             return (
                 "scrapy-playwright ignores the session's proxy, or does not get the request at all:"
                 f" put its handler into DOWNLOAD_HANDLERS[{scheme!r}], and leave its binding in"
                 f" {SETTING}"
             )
         if binding is None:
-            handler = self._handlers.get(scheme)
+            handler = self._handlers.get(urlparse_cached(request).scheme)
             name = None if handler is None else global_object_name(handler)
             return (
                 f"no engine binding knows its download handler {name}, which may ignore the"

@@ -9,7 +9,7 @@ setting or another site, so it runs in a simulator as it runs in a crawl.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from scrapy_session_filter.verdict import Kind
@@ -105,7 +105,8 @@ class PolicyContext:
     ``max_sessions`` is 0 where there is no bound, ``concurrency`` the crawl's CONCURRENT_REQUESTS.
     ``gateway`` is true where new sessions never run out, because each is another exit.
     ``free_groups`` lists the subnets (``"192.0.2.0/24"``) that still have a proxy without a session
-    on this site: empty at gateways, where every session is another exit.
+    on this site: empty at gateways, where every session is another exit. ``common`` is the same
+    dict for all sites of a crawl, for what a policy's sites tell each other.
     """
 
     rng: Random
@@ -114,6 +115,7 @@ class PolicyContext:
     concurrency: int = 16
     gateway: bool = False
     free_groups: Callable[[], Sequence[str]] = tuple
+    common: dict[str, Any] = field(default_factory=dict)
 
 
 class Policy(ABC):

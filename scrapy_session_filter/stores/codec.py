@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
-import math
-from contextlib import suppress
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
+from scrapy_session_filter import plain_json
 from scrapy_session_filter.exceptions import InvalidRow
+from scrapy_session_filter.rows import Unread
+from scrapy_session_filter.stores.base import MAX_ROW_BYTES
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from scrapy_session_filter.session import Row
 
 _KEY_LIMIT = 2048  # characters of a site, session id, exit or endpoint key
@@ -19,7 +22,7 @@ _KEY_LIMIT = 2048  # characters of a site, session id, exit or endpoint key
 def encode(value: dict[str, Any], limit: int) -> bytes:
     """Return a row or state as compact JSON; raises `InvalidRow` if it cannot be kept."""
     try:
-        data = json.dumps(value, separators=(",", ":"), allow_nan=False).encode("ascii")
+        data = _encoder.encode(value).encode("ascii")
     except (TypeError, ValueError, RecursionError) as error:
         msg = f"not plain JSON: {error}"
         raise InvalidRow(msg) from error
@@ -29,39 +32,76 @@ def encode(value: dict[str, Any], limit: int) -> bytes:
     return data
 
 
-def decode(data: bytes, limit: int) -> dict[str, Any]:
+def _unread(value: object) -> Any:
+    if isinstance(value, Unread):
+        return value.read()
+    msg = f"a {type(value).__name__}"
+    raise TypeError(msg)
+
+
+_encoder = json.JSONEncoder(separators=(",", ":"), allow_nan=False, default=_unread)
+
+
+def decode(data: bytes, limit: int, *, own: bool = False) -> dict[str, Any]:
     """Return what `encode` was given; raises `InvalidRow` for anything else.
 
-    For bytes that anybody may have written. Refused are also JSON that parsers read differently (a
-    key twice, NaN, a number beyond the range of floats) and what exhausts a parser (deep nesting,
-    numbers of thousands of digits).
+    ``own``: a checksum says that we wrote it; else more is refused, see `plain_json.read`.
     """
-    value = _decode(data, limit, _plain)
-    with suppress(InvalidRow):
-        if encode(value, limit) == data:  # then it can be read in no other way
-            return value
-    return _decode(data, limit, _strict)
-
-
-def decode_own(data: bytes, limit: int) -> dict[str, Any]:
-    """Return what `encode` was given, for bytes whose checksum says so; in half the time."""
-    return _decode(data, limit, _plain)
-
-
-def _decode(data: bytes, limit: int, decoder: json.JSONDecoder) -> dict[str, Any]:
     if len(data) > limit:
         msg = f"{len(data)} bytes, at most {limit} are read"
         raise InvalidRow(msg)
-    try:
-        text = data.decode("utf-8")
-        value, end = decoder.raw_decode(text)
-    except (ValueError, RecursionError) as error:
-        msg = "not JSON of ours"
-        raise InvalidRow(msg) from error
-    if not isinstance(value, dict) or end != len(text):
-        msg = "not one JSON object"
+    value = plain_json.read(data, own=own)
+    if not isinstance(value, dict):
+        msg = "not a JSON object"
         raise InvalidRow(msg)
     return value
+
+
+def decode_rows(texts: Sequence[bytes], *, own: bool = False) -> Iterator[Row | None]:
+    """Yield a session for each text, its headers and cookies `Unread`; None for what is none.
+
+    These two are most of a text, and needed when the session is picked. `Session.to_row` writes the
+    fields in one order, so they can be cut out as they stand: within JSON every quote of a text is
+    escaped. What is left of many is read at once; what was not written that way, whole.
+    """
+    cuts = list(map(_cut, texts))
+    try:
+        heads = plain_json.read(b"[%b]" % b",".join([head for head, _ in cuts]), own=own)
+    except InvalidRow:
+        heads = []
+    if len(heads) != len(texts):
+        heads = [None] * len(texts)
+    for text, (_, unread), head in zip(texts, cuts, heads, strict=True):
+        if (
+            type(head) is dict
+            and len(text) <= MAX_ROW_BYTES
+            and head.keys().isdisjoint(unread)  # else something else than these was cut out
+        ):
+            head.update(unread)
+            yield head
+        else:
+            try:
+                yield decode(text, MAX_ROW_BYTES, own=own)
+            except InvalidRow:
+                yield None
+
+
+def _cut(text: bytes) -> tuple[bytes, dict[str, Unread]]:
+    unread = {}
+    for name, start, stop, following in _CUTS:
+        begin = text.find(start)
+        end = text.find(stop, begin) + 1
+        if begin >= 0 and text.startswith(following, end):
+            unread[name] = Unread(text[begin + len(start) - 1 : end])
+            text = text[:begin] + text[end:]
+    return text, unread
+
+
+_CUTS = (
+    ("headers", b',"headers":{', b'},"', b',"born":'),
+    ("cookies", b',"cookies":[', b'],"', b',"learnt":'),
+)
+"""How each begins and ends, and what follows."""
 
 
 def row_key(row: Row) -> tuple[str, str, str]:
@@ -93,30 +133,3 @@ def is_intact(sum_: object, table: str, keys: tuple[str, ...], data: bytes = b""
         return checksum(table, keys, data) == sum_
     except (TypeError, ValueError):
         return False
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    value = dict(pairs)
-    if len(value) != len(pairs):
-        msg = "a key stands twice"
-        raise ValueError(msg)
-    return value
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        msg = "a number out of range"
-        raise ValueError(msg)
-    return value
-
-
-def _no_constant(text: str) -> float:
-    msg = f"{text} is not JSON"
-    raise ValueError(msg)
-
-
-_plain = json.JSONDecoder()
-_strict = json.JSONDecoder(
-    object_pairs_hook=_unique, parse_float=_finite, parse_constant=_no_constant
-)

@@ -16,7 +16,7 @@ from scrapy_session_filter.stores.base import (
     Claim,
     SessionStore,
 )
-from scrapy_session_filter.stores.codec import decode_own, encode, row_key, text_key
+from scrapy_session_filter.stores.codec import decode, encode, row_key, text_key
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -64,7 +64,7 @@ class MemoryStore(SessionStore):
             self._token += 1
             held |= granted
         rows = [
-            decode_own(data, MAX_ROW_BYTES)
+            decode(data, MAX_ROW_BYTES, own=True)
             for (where, _), (exit_, data) in self._sessions.items()
             if where == site and exit_ in granted
         ]
@@ -92,12 +92,12 @@ class MemoryStore(SessionStore):
         """Return a copy of what was learnt of a site, or None."""
         self._check()
         data = self._sites.get(site)
-        return None if data is None else decode_own(data, MAX_STATE_BYTES)
+        return None if data is None else decode(data, MAX_STATE_BYTES, own=True)
 
     def endpoint_states(self) -> dict[str, dict[str, Any]]:
         """Return copies of all endpoints' saved health."""
         self._check()
-        return {key: decode_own(data, MAX_ROW_BYTES) for key, data in self._endpoints.items()}
+        return {key: decode(data, MAX_ROW_BYTES, own=True) for key, data in self._endpoints.items()}
 
     def apply(self, batch: Batch) -> None:
         """Take a batch in, once; what breaks a limit is left out with a warning."""
@@ -127,7 +127,7 @@ class MemoryStore(SessionStore):
         """Yield copies of the saved sessions."""
         self._check()
         kept = [data for (where, _), (_, data) in self._sessions.items() if site in (None, where)]
-        return (decode_own(data, MAX_ROW_BYTES) for data in kept)
+        return (decode(data, MAX_ROW_BYTES, own=True) for data in kept)
 
     def has(self, site: str, session_id: str) -> bool:
         """Return whether a session is kept."""

@@ -25,7 +25,7 @@ from scrapy_session_filter.stores.base import (
 from scrapy_session_filter.stores.redis_batch import APPLY, Part, parts
 from scrapy_session_filter.stores.redis_claims import PAUSE, TRIES, RedisClaims, WipedError
 from scrapy_session_filter.stores.redis_link import Link
-from scrapy_session_filter.stores.redis_read import decoded, intact, text
+from scrapy_session_filter.stores.redis_read import decoded, intact, text, whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
@@ -192,7 +192,7 @@ class RedisStore(SessionStore):
                 cursor, found = self._scan(name, cursor)
                 new = {id_: data for id_, data in found.items() if id_ not in seen}
                 seen.update(new)
-                yield from intact(name, ((text(id_), data) for id_, data in new.items()))
+                yield from whole(intact(name, ((text(id_), data) for id_, data in new.items())))
                 if cursor == 0:
                     break
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from scrapy_session_filter.exceptions import InvalidRow
 from scrapy_session_filter.stores.base import MAX_ROW_BYTES, MAX_STATE_BYTES
-from scrapy_session_filter.stores.codec import checksum, decode_own, is_intact
+from scrapy_session_filter.stores.codec import checksum, decode, is_intact
 from scrapy_session_filter.stores.sqlite_file import backup_of, fresh, sync_directory
 from scrapy_session_filter.stores.sqlite_schema import PAGE_SIZE
 
@@ -149,7 +149,7 @@ def _take(found: Found, payload: bytes) -> None:
 
 def _used(data: bytes) -> float:
     try:
-        used = decode_own(data, MAX_ROW_BYTES).get("used")
+        used = decode(data, MAX_ROW_BYTES, own=True).get("used")
     except InvalidRow:
         return 0.0
     return used if isinstance(used, (int, float)) else 0.0

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from scrapy_session_filter.exceptions import ConfigurationError, StoreError
 from scrapy_session_filter.garbage import set_aside
+from scrapy_session_filter.rows import read_whole
 from scrapy_session_filter.stores import sqlite_file
 from scrapy_session_filter.stores.base import (
     MAX_ROW_BYTES,
@@ -192,11 +193,12 @@ class SQLiteStore(SessionStore):
 
     def rows(self, site: str | None = None) -> Iterator[Row]:
         """Yield saved sessions, without claiming them."""
-        yield from self._portions(
+        found = self._portions(
             "SELECT n, site, id, exit, data, sum FROM sessions"
             " WHERE n > :last AND (:site IS NULL OR site = :site) ORDER BY n LIMIT :most",
             {"site": site},
         )
+        yield from map(read_whole, found)
 
     def _granted_rows(self, token: int) -> Iterator[Row]:
         return self._portions(

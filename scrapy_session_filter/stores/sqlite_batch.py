@@ -10,7 +10,7 @@ from scrapy_session_filter.exceptions import InvalidRow
 from scrapy_session_filter.stores.base import MAX_ROW_BYTES, MAX_SESSIONS, MAX_STATE_BYTES, Batch
 from scrapy_session_filter.stores.codec import (
     checksum,
-    decode_own,
+    decode,
     encode,
     is_intact,
     row_key,
@@ -94,7 +94,7 @@ def _merged(db: sqlite3.Connection, site: str, state: dict[str, Any]) -> dict[st
         "SELECT data, sum FROM states WHERE kind = 'site' AND key = ?", (site,)
     ).fetchone()
     if saved is not None and is_intact(saved[1], "states", ("site", site), saved[0]):
-        state = {**decode_own(saved[0], MAX_STATE_BYTES), **state}
+        state = {**decode(saved[0], MAX_STATE_BYTES, own=True), **state}
     return {name: value for name, value in state.items() if value is not None}
 
 

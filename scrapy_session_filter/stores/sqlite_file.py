@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import shutil
 import sqlite3
 import stat
 from contextlib import closing, suppress
@@ -140,16 +141,22 @@ def fresh(file: Path) -> Path:
 
 
 def back_up(db: sqlite3.Connection, file: Path) -> None:
-    """Copy a sound store to ``<file>.bak``; a failure is a warning and keeps the last copy."""
+    """Copy a sound store to ``<file>.bak``; a failure is a warning and keeps the last copy.
+
+    No other connection of this process may be open: closing a file ends all locks that the process
+    has on it.
+    """
     new = file.with_name(file.name + ".bak.new")
     try:
         new.unlink(missing_ok=True)
         fd = os.open(new, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
         try:
-            with closing(sqlite3.connect(new, isolation_level=None)) as copy:
-                copy.execute("PRAGMA synchronous = OFF")  # it is synced below, as a whole
-                copy.execute("PRAGMA journal_mode = OFF")
-                db.backup(copy)
+            db.execute("BEGIN")
+            try:
+                db.execute("SELECT value FROM meta").fetchone()  # while it is read none may write
+                shutil.copyfile(file, new)  # a fourth of what SQLite's own backup costs
+            finally:
+                db.execute("ROLLBACK")
             os.fsync(fd)
         finally:
             os.close(fd)
@@ -159,6 +166,14 @@ def back_up(db: sqlite3.Connection, file: Path) -> None:
         with suppress(OSError):
             new.unlink(missing_ok=True)
         logger.warning("No backup of %s could be made: %s", file, error)
+
+
+def read_through(file: Path) -> None:
+    """Have the system read a file in one go; SQLite would ask for each page, wherever it lies."""
+    some = bytearray(1 << 18)
+    with suppress(OSError), file.open("rb", buffering=0) as opened:  # SQLite tells of it
+        while opened.readinto(some):
+            pass
 
 
 def backup_of(file: Path) -> Path:

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import logging
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from scrapy_session_filter.exceptions import InvalidRow
-from scrapy_session_filter.stores.base import MAX_ROW_BYTES
-from scrapy_session_filter.stores.codec import decode_own, is_intact
+from scrapy_session_filter.stores.codec import decode, decode_rows, is_intact
 
 if TYPE_CHECKING:
     import sqlite3
@@ -27,7 +24,7 @@ def read_states(
         (kind, key, key),
     )
     return {
-        name: decode_own(data, limit)
+        name: decode(data, limit, own=True)
         for name, data, sum_ in found
         if is_intact(sum_, "states", (kind, name), data)
     }
@@ -35,11 +32,12 @@ def read_states(
 
 def intact(found: list[tuple[int, str, str, str, bytes, bytes]]) -> list[Row]:
     """Return sessions from (n, site, id, exit, data, sum); a warning tells of damaged ones."""
-    rows = []
-    for _, site, id_, exit_, data, sum_ in found:
-        if is_intact(sum_, "sessions", (site, id_, exit_), data):
-            with suppress(InvalidRow):
-                rows.append(decode_own(data, MAX_ROW_BYTES))
+    texts = [
+        data
+        for _, site, id_, exit_, data, sum_ in found
+        if is_intact(sum_, "sessions", (site, id_, exit_), data)
+    ]
+    rows = [row for row in decode_rows(texts, own=True) if row is not None]
     if len(rows) < len(found):
         logger.warning("%d saved sessions are damaged and left out", len(found) - len(rows))
     return rows

@@ -50,6 +50,7 @@ def prepare(file: Path, *, alone: bool) -> None:
 
 
 def _look(file: Path) -> str | None:
+    sqlite_file.read_through(file)
     try:
         with closing(sqlite_file.connect(file, timeout=1.0)) as db:
             return find_damage(db, read_header(file))

@@ -188,7 +188,7 @@ class Answer:
     def is_rich(self) -> bool:
         """Whether the page has at least `RICH` links in the window that is looked at."""
         window = (self.body or b"")[:SHORT]
-        return len(window.split(b"</a", RICH)) > RICH
+        return len(window.split(b"</a>", RICH)) > RICH
 
     @_once
     def text(self) -> bytes:

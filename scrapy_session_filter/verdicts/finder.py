@@ -20,7 +20,7 @@ Key = TypeVar("Key")
 _GRAM = 4
 _SHORTEST = 2 * _GRAM - 1
 #: bytes that pages are full of: a number made of them says little
-_COMMON = frozenset(b'etaoinsrhldcum "=/<>.-:')
+_COMMON = b'etaoinsrhldcum "=/<>.-:'
 
 
 class Finder(Generic[Key]):
@@ -36,8 +36,8 @@ class Finder(Generic[Key]):
                 continue
             for shift in range(_GRAM):
                 covered = _covered(literal, shift)
-                grams |= covered.keys()
-                rarest = min(covered, key=lambda gram: _commonness(covered[gram]))
+                grams.update(covered)
+                rarest = max(covered, key=lambda gram: len(covered[gram].translate(None, _COMMON)))
                 # tuples: the garbage collector does not come back to those, as to sets it does
                 entry = (tuple(covered), literal, key)
                 self._by_rarest.setdefault(rarest, []).append(entry)
@@ -61,7 +61,3 @@ def _covered(literal: bytes, shift: int) -> dict[int, bytes]:
     starts = range(shift, len(literal) - _GRAM + 1, _GRAM)
     grams = [literal[start : start + _GRAM] for start in starts]
     return {array("I", gram)[0]: gram for gram in grams}
-
-
-def _commonness(gram: bytes) -> int:
-    return sum(byte in _COMMON for byte in gram)

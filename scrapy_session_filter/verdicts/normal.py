@@ -184,7 +184,7 @@ def _page(known: _Site, last: _Visitor, answer: Answer) -> int | None:
 
 def _is_soft_block(known: _Site, session: str, page: _Suspect | None) -> bool:
     """Whether this page, for this session, is what is served instead of pages."""
-    if page is None:
+    if page is None or not known.various:
         return False
     if session not in page.sessions and len(page.sessions) < _WITNESSES:
         return False

@@ -11,7 +11,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from scrapy_session_filter.verdict import About, Kind, Strength, Verdict
-from scrapy_session_filter.verdicts.answer import ORDINARY
+from scrapy_session_filter.verdicts.answer import ORDINARY, SHORT
 from scrapy_session_filter.verdicts.finder import Finder
 from scrapy_session_filter.verdicts.gates import Having, anywhere, sparse
 from scrapy_session_filter.verdicts.words import Words
@@ -146,11 +146,12 @@ class RuleBook:
         Where a token of any page is found the rest is not looked for.
         """
         if answer.status in ORDINARY:
-            if len(answer.body or b"") <= _SMALL:
+            size = len(answer.body or b"")
+            if size <= _SMALL:
                 if not self.words[answer.status].may_hold(answer.body or b""):
                     return []  # cheaper to see than what its reader sees
-            elif answer.is_rich and not self.code_of_rich:
-                return []
+            elif size <= SHORT and answer.is_rich and not self.code_of_rich:
+                return []  # of a longer page only the edges are searched: no links need be counted
         text = answer.text
         found = [n for literal, n in self.code if literal in text]
         if found or answer.is_ordinary:

@@ -7,6 +7,7 @@ rarest word counts as a whole one, also where the literal begins or ends with it
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ class Words:
         )
 
 
+@lru_cache(maxsize=4096)
 def _rareness(word: bytes) -> tuple[bool, bool, int]:
     return word not in _COMMON, not word.isdigit() or len(word) >= _CODE, len(word)
 

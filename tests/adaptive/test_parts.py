@@ -12,7 +12,7 @@ import pytest
 
 from scrapy_session_filter.policies.adaptive.budget import Budget
 from scrapy_session_filter.policies.adaptive.drought import Drought
-from scrapy_session_filter.policies.adaptive.fresh import Fresh
+from scrapy_session_filter.policies.adaptive.fresh import NOWHERE, Fresh
 from scrapy_session_filter.policies.adaptive.intensity import WINDOWS, Meter
 from scrapy_session_filter.policies.adaptive.ladder import RUNGS, Ladder
 from scrapy_session_filter.policies.adaptive.limit import Limit
@@ -253,7 +253,7 @@ def test_good_subnets_are_found(rng: random.Random) -> None:
     groups = [f"10.0.{i}.0/24" for i in range(10)]
     asked: Counter[str] = Counter()
     for i in range(300):
-        group = fresh.choose(groups)
+        group = fresh.choose(groups, 0.0)
         assert group is not None
         if i >= 150:
             asked[group] += 1
@@ -261,19 +261,18 @@ def test_good_subnets_are_found(rng: random.Random) -> None:
     assert asked[groups[3]] > 30
 
 
-def test_a_subnet_that_is_banned_as_one_rests(rng: random.Random) -> None:
-    """Two sessions of it blocked within 20 s: the others are spared until one gets through."""
+def test_no_new_session_goes_where_a_subnet_must_not_be_used(rng: random.Random) -> None:
+    """Of two subnets the one that rests gets none; if all do, there is none for now."""
     fresh = Fresh(rng)
-    one = record()
-    one.group = "10.0.0.0/24"
-    made = working(rng, [one])
-    fresh.blocked(one.group, "a", 0.0)
-    assert choose(made, fresh=fresh).record is one
-    fresh.blocked(one.group, "b", 1.0)
-    assert choose(made, fresh=fresh, now=1.0).record is None
-    assert choose(made, fresh=fresh, now=6.0).record is one
-    fresh.passed(one.group)
-    assert not fresh.resting
+    resting = {"10.0.0.0/24"}
+
+    def pause(group: str | None, now: float) -> float:
+        return 5.0 if group in resting else 0.0
+
+    both = ["10.0.0.0/24", "10.0.1.0/24"]
+    assert {fresh.choose(both, 0.0, pause) for _ in range(30)} <= {both[1], NOWHERE}
+    assert fresh.choose(both[:1], 0.0, pause) == NOWHERE
+    assert fresh.choose([], 0.0, pause) is None
 
 
 def test_every_part_survives_a_restart(rng: random.Random) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from benchmarks.store_cost import fill, load_pool, make_pools, opened, schedule
-from scrapy_session_filter.garbage import MANY, look_again, set_aside
+from scrapy_session_filter.garbage import look_again
 from scrapy_session_filter.outbox import Outbox
 from scrapy_session_filter.stores import store_from_uri
 from scrapy_session_filter.stores.thread import StoreThread
@@ -51,39 +51,3 @@ def test_a_big_site_holds_nobody_up(uri: str) -> None:
     store.close()
     assert held_up < at_most(0.05)
     assert pools.restored.kept == SESSIONS
-    assert gc.get_freeze_count() == 0  # they can be collected now that the pools are closed
-
-
-def test_many_sessions_are_set_aside() -> None:
-    """The collector looks at nothing while many come in, nor at them afterwards."""
-    before = gc.get_freeze_count()
-    with set_aside(MANY):
-        assert not gc.isenabled()
-        with set_aside(MANY):  # another site, at the same time
-            pass
-        assert not gc.isenabled()
-        assert gc.get_freeze_count() == before
-    assert gc.isenabled()
-    assert gc.get_freeze_count() > before
-    look_again()
-    assert gc.get_freeze_count() == 0
-
-
-def test_few_sessions_are_not() -> None:
-    """For a site with fewer all stays as it is."""
-    before = gc.get_freeze_count()
-    with set_aside(MANY - 1):
-        assert gc.isenabled()
-    assert gc.get_freeze_count() == before
-
-
-def test_a_collector_that_is_off_stays_off() -> None:
-    """Who has switched the collector off finds it so."""
-    gc.disable()
-    try:
-        with set_aside(MANY):
-            pass
-        assert not gc.isenabled()
-        assert gc.get_freeze_count() == 0
-    finally:
-        gc.enable()

@@ -11,16 +11,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scrapy_session_filter.exceptions import InvalidRow
+from scrapy_session_filter.rows import Unread, read_whole
+from scrapy_session_filter.stores.base import MAX_ROW_BYTES
 from scrapy_session_filter.stores.codec import (
     checksum,
     decode,
-    decode_own,
+    decode_rows,
     encode,
     is_intact,
     row_key,
 )
+from tests.stores.places import row
 
 LIMIT = 4096
+LARGE = ("headers", "cookies")
 
 texts = st.text(max_size=20)
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | texts
@@ -38,23 +42,68 @@ def test_comes_back_equal(value: dict[str, Any]) -> None:
     except InvalidRow:
         return
     assert len(data) <= LIMIT
-    assert decode(data, LIMIT) == decode_own(data, LIMIT) == value
+    assert decode(data, LIMIT) == decode(data, LIMIT, own=True) == value
 
 
 @given(st.binary(max_size=200) | st.text().map(str.encode) | values.map(json.dumps).map(str.encode))
 def test_reads_anything(data: bytes) -> None:
     """Bytes of any kind are read or refused with an error of ours."""
-    for read in (decode, decode_own):
+    for own in (True, False):
         with suppress(InvalidRow):
-            assert isinstance(read(data, LIMIT), dict)
+            assert isinstance(decode(data, LIMIT, own=own), dict)
+
+
+cut_at = st.sampled_from(["headers", "born", "cookies", "learnt", '","cookies":['])
+nested = st.recursive(
+    scalars | cut_at, lambda inner: st.lists(inner) | st.dictionaries(cut_at, inner), max_leaves=8
+)
+sessions = st.builds(
+    lambda before, fields, after: {**before, **fields, **after},
+    st.dictionaries(st.sampled_from("ab"), nested),
+    st.fixed_dictionaries(dict.fromkeys(("headers", "born", "cookies", "learnt"), nested)),
+    st.dictionaries(st.sampled_from("yz"), nested),
+)
+"""Rows in the order of `Session.to_row`, in which names and texts at which they are cut are anywhere."""
+
+
+@given(st.lists(sessions, max_size=5), st.booleans())
+def test_sessions_come_back_equal(rows: list[dict[str, Any]], own: bool) -> None:
+    """What is cut out of sessions, to be read later, is what was there, whatever is in it."""
+    texts, saved = [], []
+    for one in rows:
+        with suppress(InvalidRow):
+            texts.append(encode(one, MAX_ROW_BYTES))
+            saved.append(one)
+    found = list(decode_rows(texts, own=own))
+    assert found == saved
+    assert [read_whole(one) for one in found if one] == saved
+
+
+@pytest.mark.parametrize(
+    "junk", [b"", b"{", b"}", b"[{}]", b"{},{}", b"1", b"\xff", b"{}" * 40_000]
+)
+def test_junk_among_sessions(junk: bytes) -> None:
+    """What is no session leaves those read with it as they are, whose large parts wait to be read."""
+    texts = [encode(row(n), MAX_ROW_BYTES) for n in range(3)]
+    one, none, two, three = decode_rows([texts[0], junk, *texts[1:]])
+    assert (one, none, two, three) == (row(0), None, row(1), row(2))
+    assert all(isinstance(one[name], Unread) for one in decode_rows(texts) for name in LARGE if one)
+
+
+def test_what_was_not_read_can_be_written() -> None:
+    """A row is written as it was read, whether or not all of it was."""
+    text = encode(row(1), MAX_ROW_BYTES)
+    (found,) = decode_rows([text])
+    assert found is not None
+    assert json.loads(encode(found, MAX_ROW_BYTES)) == json.loads(text)
 
 
 @given(values)
 def test_looks_for_keys_in_anything(value: Any) -> None:
     """A row without usable keys is refused with an error of ours."""
-    for row in ({"site": value, "id": "x", "exit": "y"}, {"id": value}, {}):
+    for one in ({"site": value, "id": "x", "exit": "y"}, {"id": value}, {}):
         with suppress(InvalidRow):
-            assert row_key(row) == (value, "x", "y")
+            assert row_key(one) == (value, "x", "y")
 
 
 @pytest.mark.parametrize(

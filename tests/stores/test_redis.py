@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from scrapy_session_filter.exceptions import ConfigurationError, StoreError, StoreVersionError
+from scrapy_session_filter.session import Session
 from scrapy_session_filter.stores import redis_link, store_from_uri
-from scrapy_session_filter.stores.base import Batch, SessionStore
+from scrapy_session_filter.stores.base import MAX_ROW_BYTES, Batch, SessionStore
+from scrapy_session_filter.stores.codec import encode
 from scrapy_session_filter.stores.redis import RedisStore
 from scrapy_session_filter.stores.redis_link import Link
 from tests.stores.churn import check_counts, fill
@@ -488,6 +490,26 @@ def test_junk_is_left_out(server: Server, caplog: pytest.LogCaptureFixture, junk
     assert "left out" in caplog.text
     store.site_state(SITE)
     store.endpoint_states()
+    store.close()
+
+
+def test_junk_in_cookies(server: Server, caplog: pytest.LogCaptureFixture) -> None:
+    """Cookies that are none cost a session its cookies, and only when it is used."""
+    store = open_store(server)
+    sound = encode(row(1), MAX_ROW_BYTES)
+    store.apply(Batch("a", [row(1)]))
+    server.client.hset(f"{TAG}:s:{SITE}", "s00000000001", sound.replace(b'"sid"', b"NaN"))
+    assert not list(store.rows())
+    assert "left out" in caplog.text
+    caplog.clear()
+    store.close()
+    store = open_store(server)
+    (found,) = store.claim(SITE, []).rows
+    session = Session.from_row(found, None, now=0.0, wall_offset=time.time())
+    assert not caplog.records
+    assert session.cookies is None
+    assert session.cookies is None
+    assert caplog.text.count("s00000000001") == 1
     store.close()
 
 

@@ -15,6 +15,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from scrapy_session_filter.exceptions import SessionFilterError, StoreError
+from scrapy_session_filter.rows import Unread
 from scrapy_session_filter.stores import store_from_uri
 from scrapy_session_filter.stores.base import CLAIM_SECONDS, Batch, Claim, SessionStore
 from scrapy_session_filter.stores.sqlite import SQLiteStore
@@ -46,7 +47,7 @@ def main() -> None:
 
 
 def say(value: Any) -> None:
-    sys.stdout.write(json.dumps(value) + "\n")
+    sys.stdout.write(json.dumps(value, default=Unread.read) + "\n")
     sys.stdout.flush()
 
 

@@ -6,12 +6,14 @@ import math
 from typing import TYPE_CHECKING
 
 from scrapy_session_filter.policies.adaptive.budget import COSTLIEST, CROWDING
+from scrapy_session_filter.policies.adaptive.fresh import NOWHERE
 from scrapy_session_filter.policies.adaptive.intensity import bin_of
 from scrapy_session_filter.policies.adaptive.record import How, Pick
 from scrapy_session_filter.policies.adaptive.working import LOOK, Choice
 from scrapy_session_filter.policies.base import Decision
 
 if TYPE_CHECKING:
+    from scrapy_session_filter.policies.adaptive.fresh import Pause
     from scrapy_session_filter.policies.adaptive.knowledge import Knowledge
     from scrapy_session_filter.policies.base import Ask, PolicyContext
 
@@ -56,7 +58,13 @@ class Chooser:
         scouts = known.limit.scouts_left(sessions, scarce)
         trials = known.budget.is_rich and known.limit.tries(ask.now)
         choice = known.working.choose(
-            ask, known.limit, known.fresh, scouts=scouts, trials=trials, few=few
+            ask,
+            known.limit,
+            known.fresh,
+            scouts=scouts,
+            trials=trials,
+            few=few,
+            pause=known.subnets.pause if known.subnets.on else None,
         )
         return (
             self._explore(ask, choice)
@@ -85,7 +93,8 @@ class Chooser:
         if not matters and self._asked & 3:
             return None
         tokens = math.inf if dry else budget.tokens
-        probe, chance, price = self._known.ladder.best(ask.now, ask.avoid, tokens)
+        pause = self._known.subnets.pause if self._known.subnets.on and not dry else None
+        probe, chance, price = self._known.ladder.best(ask.now, ask.avoid, tokens, pause)
         best = max(fresh, chance)
         if best <= 0:
             return None
@@ -93,17 +102,28 @@ class Chooser:
         price = self._known.budget.price(best) * (1.0 if new else price)
         promising = choice.record is not None and NEWNESS * best > choice.value
         if dry:
-            self._known.drought.tried(ask.now)
             price = 0.0
         elif budget.tokens < price and not promising:
             return None
-        budget.tokens -= price
         if probe is None or new:
-            group = self._known.fresh.choose(self._context.free_groups())
-            return Decision.new("new", group, Pick(How.FRESH, price=price))
+            return self._make(price, ask.now, pause)
+        self._pay(price, ask.now)
         rung = self._known.ladder.rested(probe, ask.now)
         self._known.ladder.remove(probe)
         return Decision.use(probe.session, "probe", Pick(How.PROBE, rung, probe.worked, price))
+
+    def _make(self, price: float, now: float, pause: Pause | None) -> Decision | None:
+        """Try a new session, unless it would be of a subnet that must not be used."""
+        group = self._known.fresh.choose(self._context.free_groups(), now, pause)
+        if group == NOWHERE:
+            return None
+        self._pay(price, now)
+        return Decision.new("new", group, Pick(How.FRESH, price=price))
+
+    def _pay(self, price: float, now: float) -> None:
+        self._known.budget.tokens -= price
+        if not self._known.working.total:
+            self._known.drought.tried(now)
 
     def _is_stuck(self, ask: Ask, choice: Choice) -> bool:
         """Return whether waiting for a session that works will not help this page soon."""

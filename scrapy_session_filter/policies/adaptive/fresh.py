@@ -11,32 +11,19 @@ from typing import TYPE_CHECKING, Any
 from scrapy_session_filter.policies.adaptive.saved import odds
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from random import Random
+
+    Pause = Callable[[str | None, float], float]
 
 FORGET = 0.99
 """Weight of older answers at each new one: about the last hundred new sessions count."""
+NOWHERE = ""
+"""Instead of a subnet: none of those looked at may be used now."""
 LOOK = 4
 """Subnets looked at per new session."""
 PRIOR = 2.0
 """How many answers the site's odds are worth against a subnet's own."""
-RESTING, LONGEST = 4.0, 900.0
-"""Seconds a subnet rests when a second of its working sessions is blocked, doubled up to this."""
-TOGETHER = 20.0
-"""Seconds within which two blocks in a subnet are taken for one ban."""
-
-
-class Subnet:
-    """One subnet's past: ``odds`` of its new sessions, the last block, and its rest."""
-
-    __slots__ = ("blocked_at", "blocked_id", "odds", "rest", "until")
-
-    def __init__(self) -> None:
-        self.odds = [0.0, 0.0]
-        self.blocked_at = -1e9
-        self.blocked_id = ""
-        self.rest = RESTING
-        self.until = -1e9
 
 
 class Fresh:
@@ -44,65 +31,55 @@ class Fresh:
 
     def __init__(self, rng: Random) -> None:
         self._rng = rng
-        self._odds = [1.0, 1.0]
+        self.odds = [1.0, 1.0]  #: discounted counts
+        self.expected = [0.0, 0.0]  #: what they are elsewhere, as so many answers
         self.chance = 0.5  #: that a new session works
-        self._subnets: dict[str, Subnet] = {}
-        self.resting: dict[
-            str, Subnet
-        ] = {}  #: subnets of which working sessions were banned together
+        self.seen = 0.5  #: the same by what was seen here alone
+        self._subnets: dict[str, list[float]] = {}
 
     def learn(self, group: str | None, ok: bool) -> None:
         """Take in the first answer of a new session."""
-        self._odds[0] *= FORGET
-        self._odds[1] *= FORGET
-        self._odds[not ok] += 1.0
-        self.chance = self._odds[0] / sum(self._odds)
+        self.odds[0] *= FORGET
+        self.odds[1] *= FORGET
+        self.odds[not ok] += 1.0
+        self._judge()
         if group is not None:
-            self._subnet(group).odds[not ok] += 1.0
+            self._subnets.setdefault(group, [0.0, 0.0])[not ok] += 1.0
 
-    def choose(self, groups: Sequence[str]) -> str | None:
-        """Return the subnet for the next new session; None: any."""
-        if len(groups) < 2:
+    def expect(self, odds: list[float]) -> None:
+        """Take other sites' odds for likely, as if they were so many answers here."""
+        self.expected = odds
+        self._judge()
+
+    def _judge(self) -> None:
+        good, expected = self.odds[0], self.expected
+        self.seen = good / sum(self.odds)
+        self.chance = (good + expected[0]) / (sum(self.odds) + sum(expected))
+
+    def choose(self, groups: Sequence[str], now: float, pause: Pause | None = None) -> str | None:
+        """Return the subnet for the next new session, None: any, or `NOWHERE`.
+
+        ``pause`` says for how many seconds a subnet must not be used.
+        """
+        if not groups or (len(groups) == 1 and pause is None):
             return None
         rng, mean = self._rng, self.chance
-        best, best_value = None, -1.0
+        best, best_value = NOWHERE, -1.0
         for _ in range(LOOK):
             group = groups[int(rng.random() * len(groups))]
-            subnet = self._subnets.get(group)
-            good, bad = subnet.odds if subnet is not None else (0.0, 0.0)
+            if pause is not None and pause(group, now) > 0:
+                continue
+            good, bad = self._subnets.get(group, (0.0, 0.0))
             value = rng.betavariate(PRIOR * mean + good + 0.01, PRIOR * (1.0 - mean) + bad + 0.01)
             if value > best_value:
                 best, best_value = group, value
         return best
 
-    def blocked(self, group: str, session_id: str, now: float) -> None:
-        """Note a working session's block; a second one soon means that the subnet is banned."""
-        subnet = self._subnet(group)
-        together = now - subnet.blocked_at < TOGETHER and subnet.blocked_id != session_id
-        if together or group in self.resting:
-            subnet.until = now + subnet.rest
-            subnet.rest = min(2.0 * subnet.rest, LONGEST)
-            self.resting[group] = subnet
-        subnet.blocked_at, subnet.blocked_id = now, session_id
-
-    def passed(self, group: str) -> None:
-        """Note that a session of a resting subnet works: the rest is over."""
-        subnet = self.resting.pop(group, None)
-        if subnet is not None:
-            subnet.rest = RESTING
-            subnet.blocked_at = -1e9
-
-    def _subnet(self, group: str) -> Subnet:
-        subnet = self._subnets.get(group)
-        if subnet is None:
-            subnet = self._subnets[group] = Subnet()
-        return subnet
-
     def dump(self) -> dict[str, Any]:
         """Return the odds as plain JSON."""
         return {
-            "odds": [round(value, 3) for value in self._odds],
-            "subnets": {group: subnet.odds for group, subnet in self._subnets.items()},
+            "odds": [round(value, 3) for value in self.odds],
+            "subnets": self._subnets,
         }
 
     def load(self, state: Any) -> None:
@@ -111,10 +88,10 @@ class Fresh:
             return
         own = odds(state.get("odds"))
         if own is not None and sum(own) > 0:
-            self._odds = own
-            self.chance = own[0] / sum(own)
+            self.odds[:] = own
+            self._judge()
         subnets = state.get("subnets")
         for group, value in subnets.items() if isinstance(subnets, dict) else ():
             saved = odds(value)
             if saved is not None:
-                self._subnet(group).odds = saved
+                self._subnets[group] = saved

@@ -47,6 +47,7 @@ class HazardTable:
     def __init__(self) -> None:
         self.uses = [[0.0] * BINS for _ in WINDOWS]
         self.blocks = [[0.0] * BINS for _ in WINDOWS]
+        self.expected: list[list[float]] = []  #: blocks elsewhere, as if so many were here
         self.risk = [PRIOR_RISK * b for b in range(BINS)]
         self.hazard = [0.5] * BINS
         self._passed = 0  # uses that were counted
@@ -67,7 +68,7 @@ class HazardTable:
             return False
         if not self._passed % (4 * REFIT):
             decay = DECAY**weight
-            for table in (self.uses, self.blocks):
+            for table in (self.uses, self.blocks, self.expected):
                 for counts in table:
                     counts[:] = [decay * count for count in counts]
         return True
@@ -86,12 +87,24 @@ class HazardTable:
             at = bin_of(level)
             blocks[at] = max(0.0, blocks[at] - 1.0)
 
+    def expect(self, other: HazardTable, most: float) -> None:
+        """Take another table's blocks for likely, as ``most`` at most, when it looks for a limit.
+
+        Not its uses without a block: where there are no blocks, only the own ones may say.
+        """
+        weight = min(1.0, most / max(*map(sum, other.blocks), 1e-9))
+        self.expected = [[weight * count for count in counts] for counts in other.blocks]
+
     def split(self, scale: int) -> tuple[float, int]:
         """Return how much better two hazards explain a scale than one (nats), and the bin between.
 
         Only splits whose upper hazard is more than twice the lower count. (0, 0): none.
         """
         uses, blocks = self.uses[scale], self.blocks[scale]
+        if self.expected:
+            expected = self.expected[scale]
+            uses = [a + b for a, b in zip(uses, expected, strict=True)]
+            blocks = [a + b for a, b in zip(blocks, expected, strict=True)]
         all_uses, all_blocks = sum(uses), sum(blocks)
         if all_blocks < LEAST_BLOCKS:
             return 0.0, 0

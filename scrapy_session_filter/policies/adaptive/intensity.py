@@ -94,6 +94,12 @@ class Meter:
         n60 += b60 * (1.0 - (now - t60) / 60.0)
         return u10, u30, u60, u180, u600, u1800, n10, n30, n60
 
+    def add(self, levels: Levels) -> None:
+        """Add another meter's intensities, as they are at the last use of this one."""
+        for scale, level in enumerate(levels):
+            at = scale if scale < _BUCKETS else _COUNT + scale - _BUCKETS
+            self.state[at] += level
+
     def _turn(self, now: float) -> None:
         """Begin new windows in place of those that are over."""
         state = self.state

@@ -10,20 +10,29 @@ from scrapy_session_filter.policies.adaptive.fresh import Fresh
 from scrapy_session_filter.policies.adaptive.ladder import Ladder
 from scrapy_session_filter.policies.adaptive.limit import Limit
 from scrapy_session_filter.policies.adaptive.saved import number
+from scrapy_session_filter.policies.adaptive.subnets import Subnets
+from scrapy_session_filter.policies.adaptive.vendors import Vendor
 from scrapy_session_filter.policies.adaptive.working import WorkingSet
 
 if TYPE_CHECKING:
     from random import Random
 
+    from scrapy_session_filter.policies.adaptive.vendors import Lessons
+
 
 class Knowledge:
-    """One site's limit, rests, odds, budget and working sessions."""
+    """One site's limit, rests, odds, budget and working sessions.
 
-    def __init__(self, rng: Random, concurrency: int) -> None:
+    ``lessons``: what it hears from, and tells, the other sites of its vendor.
+    """
+
+    def __init__(self, rng: Random, concurrency: int, lessons: Lessons) -> None:
         self.working = WorkingSet(rng, concurrency)
         self.ladder = Ladder()
         self.limit = Limit()
         self.fresh = Fresh(rng)
+        self.subnets = Subnets()
+        self.vendor = Vendor(lessons, self.fresh, self.ladder, self.limit)
         self.budget = Budget(concurrency)
         self.drought = Drought(concurrency)
 
@@ -39,6 +48,8 @@ class Knowledge:
             "ladder": self.ladder.dump(),
             "budget": self.budget.dump(),
             "fresh": self.fresh.dump(),
+            "subnets": self.subnets.dump(),
+            "vendor": self.vendor.dump(),
             "mean": round(self.working.mean, 4),
             "latency": round(self.working.latency, 4),
         }
@@ -49,6 +60,8 @@ class Knowledge:
         self.ladder.load(state.get("ladder"))
         self.budget.load(state.get("budget"))
         self.fresh.load(state.get("fresh"))
+        self.subnets.load(state.get("subnets"))
+        self.vendor.load(state.get("vendor"))
         self.ladder.newcomers = self.fresh.chance
         self.drought.expect(self.fresh.chance)
         mean = number(state.get("mean"), 0.0, 1.0)
@@ -69,8 +82,7 @@ class Knowledge:
             self.limit.explain(),
             self.ladder.explain(),
             self.drought.explain(now) if not self.working.total else "",
+            self.subnets.explain(now),
+            self.vendor.explain(),
         ]
-        resting = sum(subnet.until > now for subnet in self.fresh.resting.values())
-        if resting:
-            told.append(f"{resting} subnets rest: their sessions were blocked together.")
         return " ".join(filter(None, told))

@@ -17,6 +17,7 @@ from scrapy_session_filter.policies.adaptive.saved import odds
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+    from scrapy_session_filter.policies.adaptive.fresh import Pause
     from scrapy_session_filter.policies.adaptive.record import Record
 
 FIRST_REST, FACTOR, RUNGS = 2.0, 2.0, 13
@@ -36,7 +37,8 @@ class Ladder:
         self._queues: list[list[deque[Record]]] = [
             [deque() for _ in range(RUNGS)] for _ in (False, True)
         ]
-        self._odds = [[[0.0, 0.0] for _ in range(RUNGS)] for _ in (False, True)]
+        self.odds = [[[0.0, 0.0] for _ in range(RUNGS)] for _ in (False, True)]  #: counts
+        self.expected = [[[0.0, 0.0]] * RUNGS] * 2  #: what they are elsewhere, as so many answers
         self.newcomers = 0.5  #: chance of a new session: one that never worked is no better
         self.waiting = 0
 
@@ -59,13 +61,14 @@ class Ladder:
             self.waiting -= 1
 
     def best(
-        self, now: float, avoid: Collection[str], tokens: float
+        self, now: float, avoid: Collection[str], tokens: float, pause: Pause | None = None
     ) -> tuple[Record | None, float, float]:
         """Return the session whose probe is most likely to succeed, the chance, and its price.
 
         The session stays. A probe of one that has rested enough costs one token, an earlier one as
         many times more as is missing; what ``tokens`` do not pay is left out. Where they are infinite,
-        as nothing works, even those are offered that have hardly rested.
+        as nothing works, even those are offered that have hardly rested. ``pause`` says for how many
+        seconds a subnet must not be used.
         """
         best: Record | None = None
         chance, price = 0.0, 1.0
@@ -83,7 +86,9 @@ class Ladder:
                 odds = self.chance(worked, self.rested(first, now)) / cost
                 if odds <= chance:
                     continue
-                if avoid and first.session.id in avoid:
+                if (avoid and first.session.id in avoid) or (
+                    pause is not None and pause(first.group, now) > 0
+                ):
                     self._queues[worked][rung].rotate(-1)
                 else:
                     best, chance, price = first, odds, cost
@@ -114,26 +119,32 @@ class Ladder:
 
     def chance(self, worked: bool, rung: int) -> float:
         """Return the learnt chance that a probe from this rung succeeds."""
-        good, bad = self._odds[worked][rung]
+        good, bad = self.odds[worked][rung]
+        more_good, more_bad = self.expected[worked][rung]
         prior = UNKNOWN if worked else min(UNKNOWN, self.newcomers)
-        return (good + PRIOR * prior) / (good + bad + PRIOR)
+        answers = good + bad + more_good + more_bad
+        return (good + more_good + PRIOR * prior) / (answers + PRIOR)
+
+    def expect(self, odds: list[list[list[float]]]) -> None:
+        """Take other sites' odds for likely, as if they were so many answers here."""
+        self.expected = odds
 
     def learn(self, worked: bool, rung: int, ok: bool) -> None:
         """Take in the answer to a probe."""
-        counts = self._odds[worked][rung]
+        counts = self.odds[worked][rung]
         counts[0] *= FORGET
         counts[1] *= FORGET
         counts[not ok] += 1.0
 
     def dump(self) -> list[list[list[float]]]:
         """Return the learnt odds as plain JSON."""
-        return [[[round(value, 3) for value in pair] for pair in rungs] for rungs in self._odds]
+        return [[[round(value, 3) for value in pair] for pair in rungs] for rungs in self.odds]
 
     def load(self, state: Any) -> None:
         """Take back a `dump`; what does not fit is ignored."""
         if not isinstance(state, list) or len(state) != 2:
             return
-        for rungs, saved in zip(self._odds, state, strict=True):
+        for rungs, saved in zip(self.odds, state, strict=True):
             if isinstance(saved, list) and len(saved) == RUNGS:
                 rungs[:] = [odds(value) or old for value, old in zip(saved, rungs, strict=True)]
 

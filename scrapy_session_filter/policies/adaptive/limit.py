@@ -33,6 +33,8 @@ BELOW = 0.85
 """The cap after a block, relative to the intensity that was blocked."""
 SCOUTS = 4
 """Requests at once beyond the safe intensity; one in eight sessions, where a list is used up."""
+AROUND = 1.6
+"""Within this factor of a limit that other sites have, scouts go one by one."""
 FIRST_SAFE = 4.0
 """Uses per window that are taken for safe at first."""
 SAFE_STEP, SAFE_HITS = 1.25, 3
@@ -96,6 +98,8 @@ class Limit:
     def scouts_left(self, sessions: int, scarce: bool) -> bool:
         """Return whether another request may go beyond the safe intensity."""
         most = max(1, min(SCOUTS, sessions // 8)) if scarce else SCOUTS
+        if self.cap == math.inf and self.edge < AROUND * self.safe < AROUND**2 * self.edge:
+            most = 1  # where other sites have their limit
         return self.scouting < most
 
     def tries(self, now: float) -> bool:
@@ -170,6 +174,20 @@ class Limit:
         ):
             self._cut(levels, level, now)
             self._weigh(now)  # now that there is a cap, shorter windows may be tried
+
+    def expect(self, other: Limit, blocks: float) -> bool:
+        """Take another site's limit for likely, as if so many sessions had been blocked at it here.
+
+        It makes no cap. But near it scouts go one by one; the first own block makes a cap, and if it
+        is near, that edge has been met as often as elsewhere. Return whether it did that: not where
+        there is evidence of its own.
+        """
+        edge = other._met_at[self.scale]
+        if self._is_known or self.cap < math.inf or self.safe > AROUND * edge:
+            return False
+        self.table.expect(other.table, blocks)
+        self.edge, self.met = edge, other.met
+        return True
 
     def _cut(self, levels: Levels, level: float, now: float) -> None:
         self._last_cut = _Cut(levels, self.scale, self.cap, self.edge, self.met)
@@ -291,13 +309,13 @@ class Limit:
         self.table.fit(self.scale)
         self._choose_trial([self.table.split(scale) for scale in range(len(WINDOWS))])
 
-    def explain(self) -> str:
+    def explain(self, who: str = "A session") -> str:
         """Say in a sentence what is known of the limit, and how sure."""
         if self.cap == math.inf:
             return f"No limit is known; {self.safe:.0f} requests per {self.window:.0f} s are safe."
         sure = "surely" if self.gain > 2 * EVIDENCE else "probably" if self.depends else "perhaps"
         return (
-            f"A session may {sure} send {self.cap:.0f} requests per {self.window:.0f} s "
+            f"{who} may {sure} send {self.cap:.0f} requests per {self.window:.0f} s "
             f"(blocked at {self.edge:.0f}, met {self.met + 1} times there; "
             f"evidence {self.gain:.1f} nats)."
         )

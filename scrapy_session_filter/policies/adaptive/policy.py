@@ -30,6 +30,7 @@ from scrapy_session_filter.policies.base import (
 from scrapy_session_filter.verdict import Kind, Strength
 
 if TYPE_CHECKING:
+    from scrapy_session_filter.policies.adaptive.vendors import Lessons
     from scrapy_session_filter.policies.base import Ask
     from scrapy_session_filter.session import Lease, Outcome, Session
 
@@ -51,11 +52,14 @@ class AdaptivePolicy(Policy):
 
     def __init__(self, context: PolicyContext) -> None:
         super().__init__(context)
-        known = self._knowledge = Knowledge(context.rng, context.concurrency)
+        lessons: Lessons = context.common.setdefault("vendors", {})
+        known = self._knowledge = Knowledge(context.rng, context.concurrency, lessons)
+        self.vendor = known.vendor
         self.working = known.working
         self.ladder = known.ladder
         self.limit = known.limit
         self.fresh = known.fresh
+        self.subnets = known.subnets
         self.budget = known.budget
         self.drought = known.drought
         self._chooser = Chooser(context, known)
@@ -98,6 +102,8 @@ class AdaptivePolicy(Policy):
             lease.tag = Pick(how, record.rung, record.worked)
         pick = lease.tag
         self.ladder.remove(record)
+        if self.subnets.on and record.group is not None:
+            self.subnets.use(record, record.group, pick, lease.acquired)
         if record.meter is None:
             record.meter = Meter(lease.acquired)
         pick.levels = record.meter.use(lease.acquired)
@@ -113,7 +119,7 @@ class AdaptivePolicy(Policy):
         record: Record = lease.session.memo
         pick: Pick = lease.tag
         if pick.how is How.FRESH:
-            return self.fresh.chance
+            return min(self.fresh.seen, self.fresh.chance)  # hearsay proves no outage
         if pick.how is How.PROBE:
             return self.ladder.chance(pick.worked, pick.rung)
         if not record.working:
@@ -128,7 +134,7 @@ class AdaptivePolicy(Policy):
     def report(self, lease: Lease, outcome: Outcome) -> Reaction:
         record: Record = lease.session.memo
         pick: Pick = lease.tag
-        if pick.scout or pick.trial:
+        if pick.scout or pick.trial or pick.subnet_scout:
             self._landed(pick)
         kind = outcome.verdict.kind
         if kind is Kind.SITE_ERROR or (outcome.site_down and kind is not Kind.OK):
@@ -138,6 +144,8 @@ class AdaptivePolicy(Policy):
             record.timed(outcome.latency)
         self._learn_odds(record, pick, ok)
         record.count(ok)
+        if outcome.verdict.vendor and outcome.verdict.is_block:
+            self.vendor.blocked(outcome.verdict.vendor)
         if ok:
             self._succeeded(record, pick, outcome)
             return KEEP
@@ -146,6 +154,7 @@ class AdaptivePolicy(Policy):
         return self._was_blocked(record, pick, outcome)
 
     def _landed(self, pick: Pick) -> None:
+        self.subnets.landed(pick)
         if pick.scout:
             pick.scout = False
             self.limit.scouting -= 1
@@ -178,6 +187,8 @@ class AdaptivePolicy(Policy):
         self.working.timed(outcome.latency)
         self.budget.pages += 1
         self.drought.passed(outcome.now, self.fresh.chance)
+        if self.subnets.known and record.group is not None:
+            self._acquit(self.subnets.passed(record.group, pick, outcome), outcome)
         if pick.how is How.WORKING:
             self.limit.passed(pick.levels, outcome.now)
             if pick.trial:
@@ -193,8 +204,6 @@ class AdaptivePolicy(Policy):
             if not lasted:
                 self.limit.cleared(record.doubt, outcome.now)
             record.doubt = None
-        if self.fresh.resting and record.group is not None:
-            self.fresh.passed(record.group)
         record.worked = True
         record.passed = outcome.now
         record.rung = 0
@@ -220,7 +229,9 @@ class AdaptivePolicy(Policy):
             told = None
             if verdict.kind is Kind.THROTTLED:
                 told = verdict.retry_after or THROTTLED_REST
-            else:
+            if record.group is not None and self._is_subnets(record, record.group, pick, outcome):
+                return self._rest(record, pick, outcome)
+            if told is None:
                 record.doubt = pick.levels
                 self.budget.went_out(outcome.now)
             if pick.trial and told is None:
@@ -228,14 +239,26 @@ class AdaptivePolicy(Policy):
                 self.budget.lose(self._knowledge.pages_of_a_ban)
             else:
                 self.limit.blocked(pick.levels, outcome.now, retry_after=told)
-            if record.group is not None:
-                self.fresh.blocked(record.group, record.session.id, outcome.now)
         elif self.context.gateway and (not record.worked or record.rung >= GIVE_UP_RUNG):
             # a bare status proves little: once more, and where another session gets through
             repeated = record.session.blocks > 1 and outcome.others_pass
             if repeated or verdict.strength is Strength.STRONG:
                 return RETIRE
         return self._rest(record, pick, outcome)
+
+    def _is_subnets(self, record: Record, group: str, pick: Pick, outcome: Outcome) -> bool:
+        """Learn whether a block is the subnet's; then it tells nothing of the session's limit."""
+        shared, others = self.subnets.blocked(record, group, pick, outcome)
+        self._acquit(others, outcome)
+        return shared
+
+    def _acquit(self, records: list[Record], outcome: Outcome) -> None:
+        """Take back what the limit learnt from blocks that were a subnet's."""
+        for record in records:
+            if record.doubt is not None:
+                self.limit.cleared(record.doubt, outcome.now)
+                self.budget.came_back(outcome.now, lasted=False)
+                record.doubt = None
 
     def _rest(self, record: Record, pick: Pick, outcome: Outcome) -> Reaction:
         """Send a session to the ladder; where nothing works, to be tried again sooner."""

@@ -30,12 +30,15 @@ class Pick:
     """One decision; it travels with the lease and comes back with the answer.
 
     ``rung`` and ``worked`` say where on the ladder a probe came from. ``levels`` are the session's
-    intensities, this request included. ``scout``: it went beyond the intensity known to be safe;
+    intensities, this request included, and ``subnet`` those of its subnet, where they are counted.
+    ``scout``: it went beyond the intensity known to be safe (``subnet_scout``: for a subnet);
     ``trial``: it tries a shorter window. ``price``: tokens that it cost.
     """
 
     levels: Levels = ()
+    subnet: Levels = ()
     scout = False
+    subnet_scout = False
     trial = False
 
     def __init__(self, how: How, rung: int = 0, worked: bool = False, price: float = 0.0) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from random import Random
 
-    from scrapy_session_filter.policies.adaptive.fresh import Fresh
+    from scrapy_session_filter.policies.adaptive.fresh import Fresh, Pause
     from scrapy_session_filter.policies.adaptive.limit import Limit
     from scrapy_session_filter.policies.adaptive.record import Record
     from scrapy_session_filter.policies.base import Ask
@@ -162,16 +162,25 @@ class WorkingSet:
         best.elite = True
 
     def choose(  # noqa: C901, PLR0912, PLR0915 - one pass over eight sessions, on the hot path
-        self, ask: Ask, limit: Limit, fresh: Fresh, *, scouts: bool, trials: bool, few: bool
+        self,
+        ask: Ask,
+        limit: Limit,
+        fresh: Fresh,
+        *,
+        scouts: bool,
+        trials: bool,
+        few: bool,
+        pause: Pause | None = None,
     ) -> Choice:
         """Return the best session to use now.
 
         ``scouts``: whether it may go beyond the safe intensity. ``trials``: whether, with none under
         the cap, one may try a shorter window. ``few``: the list is short and used
-        up; then the elite is not preferred, so that the load spreads.
+        up; then the elite is not preferred, so that the load spreads. ``pause``: for how many seconds
+        a subnet must not be used.
         """
         choice = Choice()
-        now, avoid, resting = ask.now, ask.avoid, fresh.resting
+        now, avoid = ask.now, ask.avoid
         cap, scale, safe = limit.cap, limit.scale, limit.safe
         table_risk = limit.table.risk
         latency = self.latency or 1.0
@@ -189,7 +198,8 @@ class WorkingSet:
             in_flight = session.in_flight
             if in_flight > record.good or (avoid and session.id in avoid):
                 continue  # slow start: no more in flight than ever succeeded, and one
-            if resting and record.group in resting and resting[record.group].until > now:
+            if pause is not None and (held := pause(record.group, now)) > 0:
+                choice.wait = min(choice.wait, held)
                 continue
             meter = record.meter
             if meter is None:
