@@ -1,10 +1,10 @@
 """What the sessions of a subnet share: a ban, and the intensity that led to it.
 
 Some sites ban a /24 (IPv6: a /48) as one. Whether this one does is seen after a block: does the next
-answer to another session of that subnet fail as well, while other subnets get through? Where it
-mostly does, a block rests the whole subnet, and one session at a time tries whether the ban is over.
-Such a block is the subnet's and not the session's: the *subnet's* intensity is put to the test of a
-`Limit`, and if bans depend on it, subnets are paced.
+answer to another session of that subnet fail as well, while other subnets get through? The subnet
+rests until that is known. Where it mostly does, a block rests it for longer and longer, and one
+session at a time tries whether the ban is over. Such a block is the subnet's and not the session's:
+the *subnet's* intensity is put to the test of a `Limit`, and if bans depend on it, subnets are paced.
 
 Until a ban was seen to be shared nothing is counted, and no pick pays for it.
 """
@@ -57,13 +57,13 @@ class SubnetLimit(Limit):
 class Subnet:
     """One subnet: its uses, its rest, and when the last request was ``sent`` that was blocked."""
 
-    __slots__ = ("meter", "rest", "sent", "suspects", "until")
+    __slots__ = ("meter", "rest", "sent", "since", "suspects", "until")
 
     def __init__(self) -> None:
         self.meter: Meter | None = None
         self.suspects: list[_Suspect] = []
         self.rest = RESTING
-        self.sent = self.until = -math.inf
+        self.sent = self.since = self.until = -math.inf
 
 
 class Subnets:
@@ -111,7 +111,7 @@ class Subnets:
     def use(self, record: Record, group: str, pick: Pick, now: float) -> None:
         """Count a request; to be called before the session counts it, and only if it is `on`."""
         resting = self.resting.get(group)
-        if resting is not None:
+        if resting is not None and self.are_shared:
             resting.until = max(resting.until, now + resting.rest)  # the others wait for its answer
         if not self.counts:
             return
@@ -167,7 +167,9 @@ class Subnets:
         And the sessions of earlier ones that turn out only now to have been the subnet's, too.
         """
         now, subnet = outcome.now, self._of(group)
-        if group in self.resting and outcome.sent > subnet.sent:  # a try that failed
+        if (
+            self.are_shared and group in self.resting and outcome.sent >= subnet.since
+        ):  # a try that failed
             subnet.rest = min(2.0 * subnet.rest, LONGEST)
         subnet.sent = max(subnet.sent, outcome.sent)
         earlier: list[Record] = []
@@ -175,7 +177,7 @@ class Subnets:
         if not known:
             subnet.suspects.append(_Suspect(record, pick.subnet, outcome.sent, now))
             earlier = self._convict(group, now)
-        if self.are_shared:
+        if self.are_shared or len(subnet.suspects) >= 2:
             self._rest(group, subnet, now)
         return known or bool(earlier), earlier
 
@@ -206,7 +208,7 @@ class Subnets:
         return [suspect.record for suspect in suspects]
 
     def _rest(self, group: str, subnet: Subnet, now: float) -> None:
-        subnet.until = now + subnet.rest
+        subnet.since, subnet.until = now, now + subnet.rest
         self.resting[group] = subnet
         self.on = True
 

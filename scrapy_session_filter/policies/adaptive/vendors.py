@@ -8,6 +8,7 @@ vendor guards a site, its blocks say (`Verdict.vendor`); where they do not, noth
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -77,7 +78,9 @@ class Vendor:
     def _found(self, name: str) -> None:
         self.name = name
         self._ask = 0
-        self._lessons.setdefault(name, deque(maxlen=HEARD)).append(self._own)
+        lessons = self._lessons.setdefault(name, deque(maxlen=HEARD))
+        if self._own not in lessons:
+            lessons.append(self._own)
 
     def _take_over(self) -> None:
         others = [lesson for lesson in self._lessons[self.name] if lesson is not self._own]
@@ -94,8 +97,12 @@ class Vendor:
                 for worked in (False, True)
             ]
         )
-        limits = [lesson.limit for lesson in others if lesson.limit.depends]
-        if 2 * len(limits) >= len(others):
+        limits = [
+            lesson.limit
+            for lesson in others
+            if lesson.limit.depends and lesson.limit.cap < math.inf
+        ]
+        if 2 * len(limits) >= len(others):  # else it is the exception
             widest = max(limits, key=lambda limit: limit.cap / limit.window)
             if self._limit.expect(widest, BLOCKS):
                 self._hint = (widest.cap, widest.window)
@@ -135,7 +142,7 @@ class Vendor:
         """Say whose blocks they are, and what was taken over; empty where no vendor is known."""
         if not self.name:
             return ""
-        told = f"Most blocks are {self.name}'s"
+        told = f"Its blocks name {self.name}"
         if not self._sites:
             return f"{told}."
         taken = ["the odds of rested sessions"]
@@ -144,8 +151,8 @@ class Vendor:
             taken.insert(0, f"a chance of {100 * chance:.0f} % for new ones")
         if self._hint:
             taken.append("a limit of {:.0f} requests per {:.0f} s".format(*self._hint))
-        others = f"{self._sites} other site{'s' * (self._sites > 1)} of theirs"
-        return f"{told}; from {others} it took over, as a hint, {', '.join(taken)}."
+        others = f"{self._sites} other site{'s' * (self._sites > 1)}"
+        return f"{told}; from {others} behind it, as a hint, it took over {', '.join(taken)}."
 
 
 def _pooled(sites: list[list[float]]) -> list[float]:
