@@ -27,7 +27,7 @@ PACKAGE = "scrapy_session_filter.policies.adaptive"
 CONSTANTS = {
     "drought": ("PER_SLOT", "PER_CHANCE", "SPAN"),
     "ladder": ("FIRST_REST", "EARLIEST", "PRIOR"),
-    "policy": ("LONGEST_REST", "TRUSTED"),
+    "policy": ("LONGEST_REST", "TRUSTED", "PASSING"),
     "choosing": ("RISKED", "RESERVED", "PATIENCE"),
     "budget": ("FULL", "CROWDING", "COSTLIEST", "WORTH", "FIRST_OUTAGE"),
     "hazard": ("PRIOR_RISK", "WALL"),

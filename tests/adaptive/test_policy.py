@@ -198,6 +198,44 @@ def test_the_fewer_sessions_and_the_longer_bans_the_rarer_a_raise(driver: Driver
     assert limit.patience == 0.0
 
 
+@pytest.mark.parametrize("passing", [False, True])
+def test_where_most_blocks_are_gone_at_once_only_those_that_last_are_counted(
+    driver: Driver, passing: bool
+) -> None:
+    """Elsewhere a block tells of the limit at once; there, when its second probe has failed."""
+    policy = driver.policy
+    first, _ = driver.working(2)
+    for _ in range(20):
+        policy.ladder.learn(worked=True, rung=0, ok=passing)
+    driver.report(driver.lease(1.0, Decision.use(first, "test")), BLOCKED, 1.0)
+    driver.most = 0
+
+    def counted() -> float:
+        return sum(policy.limit.table.blocks[0])
+
+    told = [counted()]
+    for now in (4.0, 9.0):
+        driver.wake(first)
+        policy.budget.tokens = 5.0
+        driver.report(driver.lease(now, driver.choose(now)), BLOCKED, now)
+        told.append(counted())
+    assert told == ([0, 0, 1] if passing else [1, 1, 1])
+
+
+def test_a_passing_block_that_was_not_counted_takes_none_back(driver: Driver) -> None:
+    """When its session works again at once, what other blocks have told stays."""
+    policy = driver.policy
+    first, second = driver.working(2)
+    driver.report(driver.lease(1.0, Decision.use(second, "test")), BLOCKED, 1.0)
+    for _ in range(20):
+        policy.ladder.learn(worked=True, rung=0, ok=True)
+    driver.report(driver.lease(1.0, Decision.use(first, "test")), BLOCKED, 1.0)
+    driver.wake(first)
+    driver.report(driver.lease(4.0, Decision.use(first, "test")), OK, 4.0)
+    assert first.memo.working
+    assert sum(policy.limit.table.blocks[0]) == 1
+
+
 def test_an_abandoned_exploration_is_not_paid(driver: Driver) -> None:
     """Tokens come back, and scouts in flight do not leak."""
     driver.working(1)
