@@ -121,6 +121,48 @@ def test_a_cap_without_evidence_goes_quickly() -> None:
     assert limit.cap > 3.0 * 1.5**4
 
 
+def test_an_edge_without_evidence_does_not_hide_the_true_one() -> None:
+    """Once such a cap has gone, the limit is found anew, however far below the old cap it lies."""
+    limit = Limit()
+    limit.cap = limit.edge = 40.0
+    for now in range(100, 200):
+        limit.passed((min(0.9 * limit.cap, 60.0),) * len(WINDOWS), float(now))
+    assert limit.cap == math.inf
+    ramp(limit, allowed=20, window=60.0)
+    assert 0.5 * 20 / 60 < limit.cap / limit.window < 1.5 * 20 / 60
+
+
+def test_a_known_cap_is_raised_no_sooner_than_patience_allows() -> None:
+    """Where bans are dear, it stays longer; without evidence for it, it goes as quickly as ever."""
+    caps = []
+    for patience in (0.0, 500.0):
+        limit = Limit()
+        ramp(limit, allowed=20, window=60.0)
+        limit.patience = patience
+        for now in (3000.0, 3200.0, 3400.0):
+            limit.passed((limit.cap,) * len(WINDOWS), now)
+        caps.append(limit.cap)
+    assert caps[0] > caps[1]
+    limit = Limit()
+    limit.cap, limit.edge, limit.patience = 3.0, 3.0, 500.0
+    for now in range(100, 130):
+        limit.passed((0.9 * limit.cap,) * len(WINDOWS), float(now))
+    assert limit.cap > 4.5
+
+
+def test_patience_ends_with_the_evidence() -> None:
+    """A cap that was to stay for long is let go within seconds when nothing speaks for it any more."""
+    limit = Limit()
+    ramp(limit, allowed=20, window=60.0)
+    limit.patience = 1e6
+    limit.passed((limit.cap,) * len(WINDOWS), 3000.0)
+    limit.table = HazardTable()
+    for second in range(3001, 3101):
+        limit.passed((min(limit.cap, 60.0),) * len(WINDOWS), float(second))
+    assert not limit.depends
+    assert limit.cap == math.inf
+
+
 def test_a_block_that_was_gone_at_once_is_taken_back() -> None:
     """Cap and evidence are what they were before a soft block."""
     limit = Limit()

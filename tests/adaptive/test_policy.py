@@ -9,6 +9,7 @@ import pytest
 
 from scrapy_session_filter.policies import POLICIES
 from scrapy_session_filter.policies.adaptive import AdaptivePolicy
+from scrapy_session_filter.policies.adaptive.choosing import PATIENCE
 from scrapy_session_filter.policies.adaptive.intensity import BINS, WINDOWS, Meter
 from scrapy_session_filter.policies.base import KEEP, RETIRE, Decision, PolicyContext
 from scrapy_session_filter.session import Outcome, Session
@@ -165,6 +166,74 @@ def test_risking_the_cap_earns_no_more_than_it_is_expected_to_cost(driver: Drive
     driver.most = 0
     assert driver.choose(0.0).why == "risked"
     assert 0.0 < driver.policy.budget.tokens < 0.2
+
+
+def test_a_short_wait_is_not_worth_a_ban_however_fast_the_pages_come(driver: Driver) -> None:
+    """Waiting 2 s costs no hundred requests where a page takes 20 ms: the sessions are what is short."""
+    driver.working(3)
+    for session in driver.sessions:
+        session.memo.meter = Meter(0.0, [2.0] * len(WINDOWS))
+    driver.policy.limit.cap = 2.9
+    driver.policy.working.latency = 0.02
+    driver.policy.limit.table.hazard[:] = [0.5] * BINS
+    driver.most = 0
+    assert driver.choose(0.0).why == "wait"
+
+
+def test_the_fewer_sessions_and_the_longer_bans_the_rarer_a_raise(driver: Driver) -> None:
+    """It is so in a short list that is used up; not with new ones to be had, nor where the site says
+    itself for how long to rest."""
+    limit, budget = driver.policy.limit, driver.policy.budget
+    driver.working(2)
+    driver.choose(0.0)
+    assert limit.patience == 0.0
+    driver.most = 0
+    driver.choose(0.0)
+    assert limit.patience == PATIENCE * budget.outage / 2
+    driver.working(2)
+    driver.choose(0.0)
+    assert limit.patience == PATIENCE * budget.outage / 4
+    limit.blocked((20.0,) * len(WINDOWS), 0.0, retry_after=5.0)
+    driver.choose(0.0)
+    assert limit.patience == 0.0
+
+
+@pytest.mark.parametrize("passing", [False, True])
+def test_where_most_blocks_are_gone_at_once_only_those_that_last_are_counted(
+    driver: Driver, passing: bool
+) -> None:
+    """Elsewhere a block tells of the limit at once; there, when its second probe has failed."""
+    policy = driver.policy
+    first, _ = driver.working(2)
+    for _ in range(20):
+        policy.ladder.learn(worked=True, rung=0, ok=passing)
+    driver.report(driver.lease(1.0, Decision.use(first, "test")), BLOCKED, 1.0)
+    driver.most = 0
+
+    def counted() -> float:
+        return sum(policy.limit.table.blocks[0])
+
+    told = [counted()]
+    for now in (4.0, 9.0):
+        driver.wake(first)
+        policy.budget.tokens = 5.0
+        driver.report(driver.lease(now, driver.choose(now)), BLOCKED, now)
+        told.append(counted())
+    assert told == ([0, 0, 1] if passing else [1, 1, 1])
+
+
+def test_a_passing_block_that_was_not_counted_takes_none_back(driver: Driver) -> None:
+    """When its session works again at once, what other blocks have told stays."""
+    policy = driver.policy
+    first, second = driver.working(2)
+    driver.report(driver.lease(1.0, Decision.use(second, "test")), BLOCKED, 1.0)
+    for _ in range(20):
+        policy.ladder.learn(worked=True, rung=0, ok=True)
+    driver.report(driver.lease(1.0, Decision.use(first, "test")), BLOCKED, 1.0)
+    driver.wake(first)
+    driver.report(driver.lease(4.0, Decision.use(first, "test")), OK, 4.0)
+    assert first.memo.working
+    assert sum(policy.limit.table.blocks[0]) == 1
 
 
 def test_an_abandoned_exploration_is_not_paid(driver: Driver) -> None:

@@ -24,6 +24,10 @@ LONGEST_WAIT, SHORTEST_WAIT = 1.0, 0.05
 """Seconds; a waiter looks again within them."""
 RISKED = 0.3
 """Going beyond the cap is right where its risk costs less than this share of the wait it saves."""
+PATIENCE = 2.0
+"""Where a short list is used up, two raises of the cap are at least so many times (seconds that a ban
+lasts / working sessions) apart: a tenth more from all of them is to be worth the ban of one, taken to
+come of one raise in five."""
 NEWNESS = 0.95
 """Value of a new session of certain success, relative to a known one: it has to connect anew, and
 has no cookies. Without it, a site that blocks nobody would get a new visitor with each request."""
@@ -49,6 +53,8 @@ class Chooser:
         known = self._known
         sessions = len(known.working)
         few = scarce and sessions < 2 * self._context.concurrency
+        dear = few and not known.limit.is_told  # where it is, meeting the limit is no ban
+        known.limit.patience = PATIENCE * known.budget.outage / max(1, sessions) if dear else 0.0
         scouts = known.limit.scouts_left(sessions, scarce)
         trials = known.budget.is_rich and known.limit.tries(ask.now)
         choice = known.working.choose(
@@ -147,7 +153,7 @@ class Chooser:
         cost = known.pages_of_a_ban
         if ask.can_create:
             cost = min(cost, 1.0 / known.fresh.chance)
-        wait = max(SHORTEST_WAIT, choice.wait) / (known.working.latency or 1.0)
+        wait = max(SHORTEST_WAIT, choice.wait) / max(known.working.latency, SLOW)
         risk = limit.table.hazard[bin_of(choice.level)] * (1.0 + cost)
         if risk >= RISKED * wait:
             return None

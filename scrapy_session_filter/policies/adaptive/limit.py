@@ -42,6 +42,8 @@ SAFE_STEP, SAFE_HITS = 1.25, 3
 SHORTEST_STEP, LONGEST_STEP = 5.0, 60.0
 """Seconds between two raises of the cap: the shorter at first, doubled each time that the same edge
 is met, up to half a window or the longer. As scouts go first, an early try costs few sessions."""
+LET_GO = 1.5
+"""A cap without evidence that has grown so far over its edge is none: the edge was background."""
 LEAST_CAP = 1.7
 TRIALS = 2
 """Requests at once that try a shorter window than the one assumed."""
@@ -76,6 +78,7 @@ class Limit:
         self.met = 0  #: how often in a row it was met near there
         self.depends = False  #: whether blocks depend on intensity
         self.gain = 0.0  #: nats in favour of that
+        self.patience = 0.0  #: seconds between two raises at least, once a limit is known
         self.safe = FIRST_SAFE
         self.scouting = 0  #: requests in flight beyond `safe`
         self._hits = 0
@@ -140,7 +143,8 @@ class Limit:
                 self.safe = min(self.safe, self.cap)  # beyond the old cap, scouts go first
             raised = self.cap * (1.0 + 0.1 / 2.0**self.met if near else 1.5)
             if not self.table.is_wall(self.scale, raised):
-                self.cap = raised
+                gone = not self._is_known and raised > LET_GO * self.edge
+                self.cap = math.inf if gone else raised
             self._grow_at = now + self._step
 
     def blocked(self, levels: Levels, now: float, *, retry_after: float | None = None) -> None:
@@ -205,16 +209,21 @@ class Limit:
         self.table.fit(self.scale)
 
     @property
+    def is_told(self) -> bool:
+        """Whether the site said itself that it was too fast, and for how long to rest."""
+        return self._hint >= 0
+
+    @property
     def _is_known(self) -> bool:
         """Whether there is a limit; else the edge was background after all."""
-        return self.depends or self._hint >= 0
+        return self.depends or self.is_told
 
     @property
     def _step(self) -> float:
         if not self._is_known:
             return SHORTEST_STEP  # let the cap go
         slowest = min(max(self.window / 2.0, 3.0 * SHORTEST_STEP), LONGEST_STEP)
-        return min(SHORTEST_STEP * 2.0 ** min(self.met, 16), slowest)
+        return max(min(SHORTEST_STEP * 2.0 ** min(self.met, 16), slowest), self.patience)
 
     def _weigh(self, now: float) -> None:
         """Choose the scale that explains the blocks best, and say whether it explains them."""
@@ -236,6 +245,8 @@ class Limit:
         if best_scale != self.scale and best > EVIDENCE:
             self._switch(best_scale, level_of(splits[best_scale][1]))
         self.depends = self.gain > (KEEP_EVIDENCE if self.depends else EVIDENCE)
+        if not self._is_known:
+            self._grow_at = min(self._grow_at, now + SHORTEST_STEP)  # no patience without evidence
         kept = now - max(self._since, self._cut_at)
         self._choose_trial(splits, RIVAL * (1.0 + max(0.0, kept) / self.window))
 

@@ -45,6 +45,9 @@ GIVE_UP_RUNG = 8
 """From where on (512 s) a session at a gateway goes: new ones never run out there."""
 QUICK_RUNG = 1
 """A block that is gone by this rung did not last: it was not the limit's."""
+PASSING = 0.5
+"""Chance that a block is gone after its first rest, from where on only those that last are counted,
+unless blocks are known to depend on intensity."""
 
 
 class AdaptivePolicy(Policy):
@@ -201,7 +204,7 @@ class AdaptivePolicy(Policy):
         if record.doubt is not None:
             lasted = pick.rung > QUICK_RUNG
             self.budget.came_back(outcome.now, lasted)
-            if not lasted:
+            if not lasted and record.counted:
                 self.limit.cleared(record.doubt, outcome.now)
             record.doubt = None
         record.worked = True
@@ -235,16 +238,25 @@ class AdaptivePolicy(Policy):
                 record.doubt = pick.levels
                 self.budget.went_out(outcome.now)
             if pick.trial and told is None:
+                record.counted = True
                 self.limit.trial_blocked(pick.levels, outcome.now)
                 self.budget.lose(self._knowledge.pages_of_a_ban)
-            else:
+            elif told is not None or self._tells_of_limit:
+                record.counted = told is None
                 self.limit.blocked(pick.levels, outcome.now, retry_after=told)
+            else:
+                record.counted = False
         elif self.context.gateway and (not record.worked or record.rung >= GIVE_UP_RUNG):
             # a bare status proves little: once more, and where another session gets through
             repeated = record.session.blocks > 1 and outcome.others_pass
             if repeated or verdict.strength is Strength.STRONG:
                 return RETIRE
         return self._rest(record, pick, outcome)
+
+    @property
+    def _tells_of_limit(self) -> bool:
+        """Whether a block may be the limit's as far as is known; else it has to last first."""
+        return self.limit.depends or self.ladder.chance(worked=True, rung=0) <= PASSING
 
     def _is_subnets(self, record: Record, group: str, pick: Pick, outcome: Outcome) -> bool:
         """Learn whether a block is the subnet's; then it tells nothing of the session's limit."""
@@ -256,7 +268,8 @@ class AdaptivePolicy(Policy):
         """Take back what the limit learnt from blocks that were a subnet's."""
         for record in records:
             if record.doubt is not None:
-                self.limit.cleared(record.doubt, outcome.now)
+                if record.counted:
+                    self.limit.cleared(record.doubt, outcome.now)
                 self.budget.came_back(outcome.now, lasted=False)
                 record.doubt = None
 
@@ -264,6 +277,9 @@ class AdaptivePolicy(Policy):
         """Send a session to the ladder; where nothing works, to be tried again sooner."""
         if pick.how is How.PROBE and pick.rung >= record.rung:
             record.rung = min(record.rung + 1, RUNGS - 1)
+            if record.doubt is not None and not record.counted and record.rung > QUICK_RUNG:
+                record.counted = True
+                self.limit.blocked(record.doubt, outcome.now)
         self.working.leave(record)
         record.failed = outcome.now
         rest = min(self.ladder.rest(record.rung), LONGEST_REST)

@@ -56,11 +56,13 @@ class Record:
     working set, at ``place`` there (-1 while it cannot take requests). ``rung``, ``failed`` (a
     time) and ``queue`` belong to the ladder. ``worked``: it ever succeeded, at
     ``passed`` for the last time. ``doubt``: the levels
-    at a block of which we do not know yet whether it lasts.
+    at a block of which we do not know yet whether it lasts, and ``counted`` whether the limit has
+    learnt from it.
     """
 
     __slots__ = (
         "bad",
+        "counted",
         "doubt",
         "elite",
         "failed",
@@ -94,6 +96,7 @@ class Record:
         self.queue: deque[Record] | None = None
         self.worked = False
         self.doubt: Levels | None = None
+        self.counted = False
         self.elite = False
 
     @property
