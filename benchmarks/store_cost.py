@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Any
 import redis
 
 from scrapy_session_filter.exceptions import StoreError
+from scrapy_session_filter.garbage import crawl_begins, crawl_ended
 from scrapy_session_filter.identities import identity_source
 from scrapy_session_filter.loading import load
 from scrapy_session_filter.outbox import Outbox
@@ -116,15 +117,19 @@ async def load_pool(
 ) -> tuple[float, float]:
     """Open a store and load the site; returns the seconds for that, and the loop's longest hold-up."""
     held_up: list[float] = [0.0]
-    start = time.perf_counter()
-    await asyncio.wrap_future(pools.outbox.thread.submit(store.open))
-    ticking = asyncio.ensure_future(tick(held_up, waiting))
-    pool = await pools.get(SITE)
-    await asyncio.sleep(2 * TICK)
-    took = time.perf_counter() - start
-    ticking.cancel()
-    assert len(pool.sessions) == size
-    pools.close()
+    crawl_begins(pools)
+    try:
+        start = time.perf_counter()
+        await asyncio.wrap_future(pools.outbox.thread.submit(store.open))
+        ticking = asyncio.ensure_future(tick(held_up, waiting))
+        pool = await pools.get(SITE)
+        await asyncio.sleep(2 * TICK)
+        took = time.perf_counter() - start
+        ticking.cancel()
+        assert len(pool.sessions) == size
+        pools.close()
+    finally:
+        crawl_ended(pools)
     return took, max(held_up)
 
 

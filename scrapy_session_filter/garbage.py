@@ -58,7 +58,7 @@ def crawl_ended(crawl: object) -> None:
 
 @contextmanager
 def set_aside(sessions: int) -> Iterator[None]:
-    """While so many come in, if they are `MANY`, collect nothing, and leave them alone from then on."""
+    """While so many come in, if they are `MANY`, collect nothing; the crawl leaves them alone, too."""
     if sessions < MANY:
         yield
         return
@@ -104,5 +104,6 @@ def _end() -> None:
         _loads -= 1
         if _loads or not _enabled:
             return
-        _freeze()
+        if _crawls:  # else nobody would ever ask for them again
+            _freeze()
         gc.enable()

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from benchmarks.store_cost import fill, load_pool, make_pools, opened, schedule
-from scrapy_session_filter.garbage import look_again
 from scrapy_session_filter.outbox import Outbox
 from scrapy_session_filter.stores import store_from_uri
 from scrapy_session_filter.stores.thread import StoreThread
@@ -18,8 +17,6 @@ from tests.crawls.fleet import at_most
 from tests.stores.places import RedisPlace, SQLitePlace
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from tests.stores.places import Place
 
 SESSIONS = 20_000
@@ -33,13 +30,6 @@ def uri(shared_place: Place) -> str:
     return f"sqlite:{shared_place.path}"
 
 
-@pytest.fixture(autouse=True)
-def collector() -> Iterator[None]:
-    yield
-    assert gc.isenabled()
-    look_again()
-
-
 def test_a_big_site_holds_nobody_up(uri: str) -> None:
     """While 20,000 sessions come in, the event loop never stands still for 50 ms."""
     fill(opened(uri), SESSIONS)
@@ -51,3 +41,5 @@ def test_a_big_site_holds_nobody_up(uri: str) -> None:
     store.close()
     assert held_up < at_most(0.05)
     assert pools.restored.kept == SESSIONS
+    assert gc.isenabled()
+    assert gc.get_freeze_count() == 0
