@@ -95,7 +95,7 @@ def test_no_secret_is_found_again(
         (crawl.folder / f"{action}.txt").write_text(said, encoding="utf-8")
     hidden = {*secrets(world)}
     cookies = {cookie(visit).encode() for visit in world.site.visits} - {b""}
-    assert len(cookies) >= 2
+    assert cookies  # else there is nothing to look for
     places = set()
     for path in written(crawl.folder):
         content = path.read_bytes()
