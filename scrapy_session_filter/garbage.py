@@ -37,7 +37,7 @@ def crawl_begins(crawl: object) -> None:
     with _lock:
         alone = not _crawls
         _crawls.add(crawl)
-    if alone and hasattr(gc, "freeze") and not gc.get_freeze_count():  # PyPy has none
+    if alone:
         if _last is not None and _last() is not None:
             gc.collect()  # else all that is left of the last crawl would be set aside, too
         _freeze()
@@ -76,15 +76,15 @@ def look_again() -> None:
     """
     global _frozen  # noqa: PLW0603 - see above
     with _lock:
-        # What the user's own program has set aside is none of our business.
         if _frozen and len(_crawls) <= 1:
             _frozen = False
             gc.unfreeze()
 
 
 def _freeze() -> None:
+    """Set all aside, unless the program has done so: it could not be told apart again."""
     global _frozen  # noqa: PLW0603 - see above
-    if hasattr(gc, "freeze"):
+    if hasattr(gc, "freeze") and (_frozen or not gc.get_freeze_count()):  # PyPy has none
         gc.freeze()
         _frozen = True
 

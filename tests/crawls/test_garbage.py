@@ -116,6 +116,9 @@ def test_what_the_program_has_set_aside_stays() -> None:
     before = gc.get_freeze_count()
     with running(Crawl()):
         assert gc.get_freeze_count() <= before
+        with set_aside(MANY):
+            pass
+        assert gc.get_freeze_count() <= before
     assert gc.get_freeze_count() > 0
     gc.unfreeze()
 
