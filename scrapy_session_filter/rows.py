@@ -14,6 +14,7 @@ from scrapy_session_filter.exceptions import InvalidRow
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import TypeGuard
 
 LARGEST = 2**53
 """Of counts and of seconds: what JSON readers keep exact."""
@@ -78,11 +79,16 @@ def read_counts(row: Mapping[str, Any]) -> tuple[int, int, int, int]:
     return counts
 
 
+def is_time(value: Any) -> TypeGuard[float]:
+    """Whether a value from a store can be a time."""
+    kind = type(value)
+    return (kind is float or kind is int) and -LARGEST <= value <= LARGEST  # which no NaN is
+
+
 def read_seconds(row: Mapping[str, Any], name: str) -> float:
     """Return a time."""
-    value: Any = row.get(name)
-    kind = type(value)
-    if (kind is float or kind is int) and -LARGEST <= value <= LARGEST:  # which no NaN is
+    value = row.get(name)
+    if is_time(value):
         return float(value)
     msg = f"{name} must be a time in seconds"
     raise InvalidRow(msg)

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING
 
-from scrapy_session_filter.proxies.endpoint_health import LONGEST_REST, is_time
+from scrapy_session_filter.proxies.endpoint_health import LONGEST_REST
+from scrapy_session_filter.rows import is_time
 from scrapy_session_filter.sampling import SampleSet
 
 if TYPE_CHECKING:

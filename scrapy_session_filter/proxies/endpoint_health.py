@@ -6,11 +6,9 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from scrapy_session_filter.rows import LARGEST
+from scrapy_session_filter.rows import is_time
 
 if TYPE_CHECKING:
-    from typing import TypeGuard
-
     from scrapy_session_filter.proxies.endpoint import ProxyEndpoint
 
 LONGEST_REST = 3600.0
@@ -93,8 +91,3 @@ class EndpointHealth:
     def resting(self, now: float) -> int:
         """Return how many endpoints rest."""
         return sum(fault.wake > now for fault in self._faults.values())
-
-
-def is_time(value: object) -> TypeGuard[float]:
-    """Whether a value from a store can be a time."""
-    return type(value) in (int, float) and -LARGEST <= value <= LARGEST  # type: ignore[operator]

@@ -144,12 +144,17 @@ def test_exploration_stops_when_it_is_not_paid_for(driver: Driver) -> None:
     assert new < 20
 
 
-def test_a_page_with_few_attempts_left_waits_for_a_session_that_works(driver: Driver) -> None:
-    """With 41 s to wait for one, the sixth attempt tries a new session and the tenth does not."""
+def used_up(driver: Driver, cap: float) -> None:
+    """Have three sessions that work, used so often that another request is over the cap."""
     driver.working(3)
     for session in driver.sessions:
         session.memo.meter = Meter(0.0, [2.0] * len(WINDOWS))
-    driver.policy.limit.cap = 2.0
+    driver.policy.limit.cap = cap
+
+
+def test_a_page_with_few_attempts_left_waits_for_a_session_that_works(driver: Driver) -> None:
+    """With 41 s to wait for one, the sixth attempt tries a new session and the tenth does not."""
+    used_up(driver, cap=2.0)
     driver.policy.budget.tokens = 20.0
     assert driver.choose(0.0, attempt=9).why in {"risked", "wait"}
     assert driver.choose(0.0, attempt=5).why == "new"
@@ -157,10 +162,7 @@ def test_a_page_with_few_attempts_left_waits_for_a_session_that_works(driver: Dr
 
 def test_risking_the_cap_earns_no_more_than_it_is_expected_to_cost(driver: Driver) -> None:
     """Where going over the cap hardly ever costs a ban, it pays for no exploration."""
-    driver.working(3)
-    for session in driver.sessions:
-        session.memo.meter = Meter(0.0, [2.0] * len(WINDOWS))
-    driver.policy.limit.cap = 2.0
+    used_up(driver, cap=2.0)
     driver.policy.limit.table.hazard[:] = [0.01] * BINS
     driver.policy.budget.tokens = 0.0
     driver.most = 0
@@ -170,10 +172,7 @@ def test_risking_the_cap_earns_no_more_than_it_is_expected_to_cost(driver: Drive
 
 def test_a_short_wait_is_not_worth_a_ban_however_fast_the_pages_come(driver: Driver) -> None:
     """Waiting 2 s costs no hundred requests where a page takes 20 ms: the sessions are what is short."""
-    driver.working(3)
-    for session in driver.sessions:
-        session.memo.meter = Meter(0.0, [2.0] * len(WINDOWS))
-    driver.policy.limit.cap = 2.9
+    used_up(driver, cap=2.9)
     driver.policy.working.latency = 0.02
     driver.policy.limit.table.hazard[:] = [0.5] * BINS
     driver.most = 0

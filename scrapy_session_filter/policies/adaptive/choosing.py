@@ -64,7 +64,7 @@ class Chooser:
             scouts=scouts,
             trials=trials,
             few=few,
-            pause=known.subnets.pause if known.subnets.on else None,
+            pause=known.subnets.holding,
         )
         return (
             self._explore(ask, choice)
@@ -93,7 +93,7 @@ class Chooser:
         if not matters and self._asked & 3:
             return None
         tokens = math.inf if dry else budget.tokens
-        pause = self._known.subnets.pause if self._known.subnets.on and not dry else None
+        pause = None if dry else self._known.subnets.holding
         probe, chance, price = self._known.ladder.best(ask.now, ask.avoid, tokens, pause)
         best = max(fresh, chance)
         if best <= 0:

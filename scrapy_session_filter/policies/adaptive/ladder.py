@@ -142,11 +142,8 @@ class Ladder:
 
     def load(self, state: Any) -> None:
         """Take back a `dump`; what does not fit is ignored."""
-        if not isinstance(state, list) or len(state) != 2:
-            return
-        for rungs, saved in zip(self.odds, state, strict=True):
-            if isinstance(saved, list) and len(saved) == RUNGS:
-                rungs[:] = [odds(value) or old for value, old in zip(saved, rungs, strict=True)]
+        for rungs, saved in zip(self.odds, read_odds(state), strict=True):
+            rungs[:] = saved
 
     def explain(self) -> str:
         """Say after how long a rest sessions come back; empty where no probe ever succeeded."""
@@ -158,3 +155,14 @@ class Ladder:
             f"A blocked session is best tried again after {self.rest(best):.0f} s "
             f"({100 * chances[best]:.0f} % work then)."
         )
+
+
+def read_odds(state: Any) -> list[list[list[float]]]:
+    """Return saved odds by whether a session ever worked and by rung; none where they do not fit."""
+    both = state if isinstance(state, list) and len(state) == 2 else ([], [])
+    return [
+        [odds(pair) or [0.0, 0.0] for pair in rungs]
+        if isinstance(rungs, list) and len(rungs) == RUNGS
+        else [[0.0, 0.0] for _ in range(RUNGS)]
+        for rungs in both
+    ]

@@ -19,6 +19,7 @@ from scrapy_session_filter.policies.adaptive.limit import LONGEST_STEP, Limit
 from scrapy_session_filter.policies.adaptive.saved import odds
 
 if TYPE_CHECKING:
+    from scrapy_session_filter.policies.adaptive.fresh import Pause
     from scrapy_session_filter.policies.adaptive.intensity import Levels
     from scrapy_session_filter.policies.adaptive.record import Pick, Record
     from scrapy_session_filter.session import Outcome
@@ -69,7 +70,7 @@ class Subnet:
 class Subnets:
     """The subnets of one site: which rest, and how hard one may be used.
 
-    ``on``: there is something to count or to hold back; else `use` and `pause` need no call.
+    ``on``: there is something to count or to hold back; else `use` needs no call.
     """
 
     def __init__(self) -> None:
@@ -87,6 +88,11 @@ class Subnets:
         self.are_shared = shared > alone
         self.counts = shared > 0.5 and shared >= COUNTED * (shared + alone)
         self.on = self.counts or bool(self.resting)
+
+    @property
+    def holding(self) -> Pause | None:
+        """`pause`, if it may have anything to say."""
+        return self.pause if self.on else None
 
     @property
     def paced(self) -> bool:
@@ -167,9 +173,8 @@ class Subnets:
         And the sessions of earlier ones that turn out only now to have been the subnet's, too.
         """
         now, subnet = outcome.now, self._of(group)
-        if (
-            self.are_shared and group in self.resting and outcome.sent >= subnet.since
-        ):  # a try that failed
+        tried = group in self.resting and outcome.sent >= subnet.since
+        if tried and self.are_shared:
             subnet.rest = min(2.0 * subnet.rest, LONGEST)
         subnet.sent = max(subnet.sent, outcome.sent)
         earlier: list[Record] = []

@@ -13,7 +13,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from scrapy_session_filter.policies.adaptive.ladder import RUNGS
+from scrapy_session_filter.policies.adaptive.ladder import RUNGS, read_odds
 from scrapy_session_filter.policies.adaptive.saved import count, odds
 
 if TYPE_CHECKING:
@@ -29,7 +29,6 @@ HEARD = 8
 """Sites of a vendor that are heard: the last ones that were seen to be guarded by it."""
 ASK_AGAIN = 16
 """Blocks until the others are asked again: most sites of a crawl begin at the same time."""
-NOTHING = [0.0, 0.0]
 NAMES, LONGEST_NAME = 8, 40
 """Vendors that are counted per site, and the letters of a name."""
 
@@ -131,10 +130,9 @@ class Vendor:
             return
         self._found(max(self._blocks, key=self._blocks.__getitem__))
         self._sites = count(state.get("sites")) or 0
-        self._fresh.expect(_pooled([odds(state.get("fresh")) or NOTHING]))
-        rungs = state.get("rungs")
-        if isinstance(rungs, list) and len(rungs) == 2 and all(map(_is_ladder, rungs)):
-            self._ladder.expect([[_pooled([odds(pair) or NOTHING]) for pair in of] for of in rungs])
+        self._fresh.expect(_pooled([odds(state.get("fresh")) or [0.0, 0.0]]))
+        rungs = read_odds(state.get("rungs"))
+        self._ladder.expect([[_pooled([pair]) for pair in of] for of in rungs])
         hint = odds(state.get("hint"))
         self._hint = (hint[0], hint[1]) if hint else None
 
@@ -167,7 +165,3 @@ def _pooled(sites: list[list[float]]) -> list[float]:
 
 def _is_name(value: object) -> bool:
     return isinstance(value, str) and 0 < len(value) <= LONGEST_NAME and value.isprintable()
-
-
-def _is_ladder(value: object) -> bool:
-    return isinstance(value, list) and len(value) == RUNGS
