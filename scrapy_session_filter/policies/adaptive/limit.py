@@ -31,6 +31,8 @@ USUAL_BONUS, STAY_BONUS, HINT_BONUS = 1.0, 5.0, 3.0
 """Nats in favour of one minute, of the scale in use, and of the one that a Retry-After names."""
 BELOW = 0.85
 """The cap after a block, relative to the intensity that was blocked."""
+BACKGROUND = 0.7
+"""A block under this share of the intensity that separates blocks from passes is background."""
 SCOUTS = 4
 """Requests at once beyond the safe intensity; one in eight sessions, where a list is used up."""
 AROUND = 1.6
@@ -78,12 +80,14 @@ class Limit:
         self.met = 0  #: how often in a row it was met near there
         self.depends = False  #: whether blocks depend on intensity
         self.gain = 0.0  #: nats in favour of that
+        self._apart = 0.0  # the intensity that separates the blocks best
         self.patience = 0.0  #: seconds between two raises at least, once a limit is known
         self.safe = FIRST_SAFE
         self.scouting = 0  #: requests in flight beyond `safe`
         self._hits = 0
         self._fits = 0
-        self._grow_at = self._cut_at = -math.inf
+        self._cut_at = -math.inf
+        self._changed, self._steps = -math.inf, 1.0  # when the cap was, and the next raise after
         self._last_cut: _Cut | None = None
         self._hint = -1
         self._since: float | None = None  # when it began to watch
@@ -137,7 +141,7 @@ class Limit:
             if self._hits >= SAFE_HITS:
                 self.safe *= SAFE_STEP
                 self._hits = 0
-        if level > 0.8 * self.cap and now > self._grow_at:
+        if level > 0.8 * self.cap and now > self._changed + self._steps * self._step:
             near = self._is_known and 0.7 * self.edge < self.cap < 1.2 * self.edge
             if near:
                 self.safe = min(self.safe, self.cap)  # beyond the old cap, scouts go first
@@ -145,7 +149,7 @@ class Limit:
             if not self.table.is_wall(self.scale, raised):
                 gone = not self._is_known and raised > LET_GO * self.edge
                 self.cap = math.inf if gone else raised
-            self._grow_at = now + self._step
+            self._changed, self._steps = now, 1.0
 
     def blocked(self, levels: Levels, now: float, *, retry_after: float | None = None) -> None:
         """Learn from a working session's block.
@@ -170,7 +174,7 @@ class Limit:
             and level > 1.5
             and now > self._cut_at
             and (self.cap == math.inf or 0.6 * self.cap < level)
-            and (told or self.table.is_local(self.scale, level))
+            and (told or (level > BACKGROUND * self._apart and self.table.is_local(self.scale, level)))
         ):
             self._cut(levels, level, now)
             self._weigh(now)  # now that there is a cap, shorter windows may be tried
@@ -195,7 +199,7 @@ class Limit:
         self.edge, self._met_at = level, levels
         least = 0.7 * self.cap if self.cap < math.inf else 0.0
         self.cap = max(min(self.cap, BELOW * level), least, LEAST_CAP)
-        self._grow_at = now + 2.0 * self._step
+        self._changed, self._steps = now, 2.0
         self._cut_at = now + 0.5 * SHORTEST_STEP
 
     def cleared(self, levels: Levels, now: float) -> None:
@@ -244,9 +248,8 @@ class Limit:
                 best, best_scale = total, scale
         if best_scale != self.scale and best > EVIDENCE:
             self._switch(best_scale, level_of(splits[best_scale][1]))
+        self._apart = level_of(splits[self.scale][1])
         self.depends = self.gain > (KEEP_EVIDENCE if self.depends else EVIDENCE)
-        if not self._is_known:
-            self._grow_at = min(self._grow_at, now + SHORTEST_STEP)  # no patience without evidence
         kept = now - max(self._since, self._cut_at)
         self._choose_trial(splits, RIVAL * (1.0 + max(0.0, kept) / self.window))
 
