@@ -121,6 +121,44 @@ def test_sessions_that_never_worked_are_no_better_than_new_ones() -> None:
     assert ladder.chance(True, 0) > 0.3
 
 
+def test_a_ban_for_good_is_not_found_out_anew_on_every_rung() -> None:
+    """What failed 20 times on each of three rungs is hardly worth a try on the fourth."""
+    ladder = Ladder()
+    ladder.newcomers = 0.3
+    assert ladder.chance(False, 3) == pytest.approx(0.3)
+    for rung in range(3):
+        for _ in range(20):
+            ladder.learn(worked=False, rung=rung, ok=False)
+    assert ladder.chance(False, 3) < 0.002
+    assert ladder.chance(True, 3) == Ladder().chance(True, 3)
+
+
+def test_where_nothing_works_the_longest_rested_is_tried() -> None:
+    """However little its rung is worth by what was learnt; else all would hang on those just blocked."""
+    ladder = Ladder()
+    for rung in range(3):
+        for _ in range(20):
+            ladder.learn(worked=False, rung=rung, ok=False)
+    short, long = record(), record()
+    short.rung, long.rung = 0, 2
+    ladder.add(short)
+    ladder.add(long)
+    assert ladder.chance(False, 2) < ladder.chance(False, 0)
+    assert ladder.best(8.0, (), 100.0)[0] is short
+    assert ladder.best(8.0, (), math.inf)[0] is long
+
+
+def test_one_success_restores_the_hope_of_its_rung() -> None:
+    """A ban that ends after minutes is found although shorter rests never helped."""
+    ladder = Ladder()
+    for rung in range(8):
+        for _ in range(20):
+            ladder.learn(worked=False, rung=rung, ok=False)
+    assert ladder.chance(False, 8) < 1e-6
+    ladder.learn(worked=False, rung=8, ok=True)
+    assert ladder.chance(False, 8) > 0.3
+
+
 # -- drought -----------------------------------------------------------------------------------
 
 

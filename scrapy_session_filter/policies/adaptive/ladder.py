@@ -39,8 +39,19 @@ class Ladder:
         ]
         self.odds = [[[0.0, 0.0] for _ in range(RUNGS)] for _ in (False, True)]  #: counts
         self.expected = [[[0.0, 0.0]] * RUNGS] * 2  #: what they are elsewhere, as so many answers
-        self.newcomers = 0.5  #: chance of a new session: one that never worked is no better
+        self._newcomers = 0.5
+        self._never: list[float] = []  # chances of those that never worked, by rung; empty: unknown
         self.waiting = 0
+
+    @property
+    def newcomers(self) -> float:
+        """Chance of a new session: one that never worked is no better."""
+        return self._newcomers
+
+    @newcomers.setter
+    def newcomers(self, chance: float) -> None:
+        self._newcomers = chance
+        self._never.clear()
 
     @staticmethod
     def rest(rung: int) -> float:
@@ -84,7 +95,9 @@ class Ladder:
                 if cost > tokens or (cost > 1.0 and idle < EARLIEST and tokens < math.inf):
                     continue
                 odds = self.chance(worked, self.rested(first, now)) / cost
-                if odds <= chance:
+                if tokens == math.inf and not worked:
+                    odds = max(self._never) / cost  # then the longest rested, whatever was learnt
+                if odds < chance:
                     continue
                 if (avoid and first.session.id in avoid) or (
                     pause is not None and pause(first.group, now) > 0
@@ -119,15 +132,34 @@ class Ladder:
 
     def chance(self, worked: bool, rung: int) -> float:
         """Return the learnt chance that a probe from this rung succeeds."""
+        if not worked:
+            return (self._never or self._judge())[rung]
+        good, answers = self._counts(True, rung)
+        return (good + PRIOR * UNKNOWN) / (answers + PRIOR)
+
+    def _counts(self, worked: bool, rung: int) -> tuple[float, float]:
         good, bad = self.odds[worked][rung]
         more_good, more_bad = self.expected[worked][rung]
-        prior = UNKNOWN if worked else min(UNKNOWN, self.newcomers)
-        answers = good + bad + more_good + more_bad
-        return (good + more_good + PRIOR * prior) / (answers + PRIOR)
+        return good + more_good, good + bad + more_good + more_bad
+
+    def _judge(self) -> list[float]:
+        """Return, by rung, the chances of those that never worked.
+
+        Where bans end at some rate, twice the rest is at most twice the chance: what is known of
+        one rung bounds what is believed of the next. So a ban for good is not found out anew on
+        every rung.
+        """
+        prior = most = min(UNKNOWN, self._newcomers)
+        for rung in range(RUNGS):
+            good, answers = self._counts(False, rung)
+            self._never.append((good + PRIOR * prior) / (answers + PRIOR))
+            prior = min(most, FACTOR * self._never[rung])
+        return self._never
 
     def expect(self, odds: list[list[list[float]]]) -> None:
         """Take other sites' odds for likely, as if they were so many answers here."""
         self.expected = odds
+        self._never.clear()
 
     def learn(self, worked: bool, rung: int, ok: bool) -> None:
         """Take in the answer to a probe."""
@@ -135,6 +167,8 @@ class Ladder:
         counts[0] *= FORGET
         counts[1] *= FORGET
         counts[not ok] += 1.0
+        if not worked:
+            self._never.clear()
 
     def dump(self) -> list[list[list[float]]]:
         """Return the learnt odds as plain JSON."""
@@ -144,6 +178,7 @@ class Ladder:
         """Take back a `dump`; what does not fit is ignored."""
         for rungs, saved in zip(self.odds, read_odds(state), strict=True):
             rungs[:] = saved
+        self._never.clear()
 
     def explain(self) -> str:
         """Say after how long a rest sessions come back; empty where no probe ever succeeded."""

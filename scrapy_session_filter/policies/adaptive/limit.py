@@ -31,8 +31,6 @@ USUAL_BONUS, STAY_BONUS, HINT_BONUS = 1.0, 5.0, 3.0
 """Nats in favour of one minute, of the scale in use, and of the one that a Retry-After names."""
 BELOW = 0.85
 """The cap after a block, relative to the intensity that was blocked."""
-BACKGROUND = 0.7
-"""A block under this share of the intensity that separates blocks from passes is background."""
 SCOUTS = 4
 """Requests at once beyond the safe intensity; one in eight sessions, where a list is used up."""
 AROUND = 1.6
@@ -80,7 +78,6 @@ class Limit:
         self.met = 0  #: how often in a row it was met near there
         self.depends = False  #: whether blocks depend on intensity
         self.gain = 0.0  #: nats in favour of that
-        self._apart = 0.0  # the intensity that separates the blocks best
         self.patience = 0.0  #: seconds between two raises at least, once a limit is known
         self.safe = FIRST_SAFE
         self.scouting = 0  #: requests in flight beyond `safe`
@@ -174,7 +171,7 @@ class Limit:
             and level > 1.5
             and now > self._cut_at
             and (self.cap == math.inf or 0.6 * self.cap < level)
-            and (told or (level > BACKGROUND * self._apart and self.table.is_local(self.scale, level)))
+            and (told or self.table.is_local(self.scale, level))
         ):
             self._cut(levels, level, now)
             self._weigh(now)  # now that there is a cap, shorter windows may be tried
@@ -248,7 +245,6 @@ class Limit:
                 best, best_scale = total, scale
         if best_scale != self.scale and best > EVIDENCE:
             self._switch(best_scale, level_of(splits[best_scale][1]))
-        self._apart = level_of(splits[self.scale][1])
         self.depends = self.gain > (KEEP_EVIDENCE if self.depends else EVIDENCE)
         kept = now - max(self._since, self._cut_at)
         self._choose_trial(splits, RIVAL * (1.0 + max(0.0, kept) / self.window))
