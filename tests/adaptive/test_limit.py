@@ -169,7 +169,8 @@ def test_patience_is_that_of_the_present() -> None:
     ramp(limit, allowed=20, window=60.0)
     limit.cap, limit.patience = 30.0, 1e6
     limit.blocked((29.0,) * len(WINDOWS), 3000.0)
-    assert (cut := limit.cap) < 30.0
+    cut = limit.cap
+    assert cut < 30.0
     limit.passed((cut,) * len(WINDOWS), 3200.0)
     assert limit.cap == cut
     limit.patience = 0.0
