@@ -163,21 +163,6 @@ def test_patience_ends_with_the_evidence() -> None:
     assert limit.cap == math.inf
 
 
-def test_patience_is_that_of_the_present() -> None:
-    """A cap that was cut while hardly a session was left grows as soon as there are many again."""
-    limit = Limit()
-    ramp(limit, allowed=20, window=60.0)
-    limit.cap, limit.patience = 30.0, 1e6
-    limit.blocked((29.0,) * len(WINDOWS), 3000.0)
-    cut = limit.cap
-    assert cut < 30.0
-    limit.passed((cut,) * len(WINDOWS), 3200.0)
-    assert limit.cap == cut
-    limit.patience = 0.0
-    limit.passed((cut,) * len(WINDOWS), 3201.0)
-    assert limit.cap > cut
-
-
 def test_a_block_that_was_gone_at_once_is_taken_back() -> None:
     """Cap and evidence are what they were before a soft block."""
     limit = Limit()

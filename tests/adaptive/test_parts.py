@@ -146,6 +146,10 @@ def test_where_nothing_works_the_longest_rested_is_tried() -> None:
     assert ladder.chance(False, 2) < ladder.chance(False, 0)
     assert ladder.best(8.0, (), 100.0)[0] is short
     assert ladder.best(8.0, (), math.inf)[0] is long
+    worked = record()
+    worked.worked = True
+    ladder.add(worked)
+    assert ladder.best(8.0, (), math.inf)[0] is worked
 
 
 def test_one_success_restores_the_hope_of_its_rung() -> None:

@@ -11,6 +11,7 @@ from scrapy_session_filter.policies import POLICIES
 from scrapy_session_filter.policies.adaptive import AdaptivePolicy
 from scrapy_session_filter.policies.adaptive.choosing import PATIENCE
 from scrapy_session_filter.policies.adaptive.intensity import BINS, WINDOWS, Meter
+from scrapy_session_filter.policies.adaptive.record import How, Pick
 from scrapy_session_filter.policies.base import KEEP, RETIRE, Decision, PolicyContext
 from scrapy_session_filter.session import Outcome, Session
 from scrapy_session_filter.verdict import OK
@@ -44,6 +45,19 @@ def test_a_few_proxies_are_not_flooded_at_the_start(driver: Driver) -> None:
             driver.lease(0.0, decision)
             sent += 1
     assert sent == 3
+
+
+@pytest.mark.parametrize("down", [True, False])
+def test_an_outage_says_nothing_of_sessions_that_never_worked(driver: Driver, down: bool) -> None:
+    """Their odds fall by what fails while the site is up, and not while it is down."""
+    lease = driver.lease(0.0, Decision.new())
+    driver.report(lease, BLOCKED, 0.0)
+    driver.wake(lease.session)
+    ladder = driver.policy.ladder
+    before = ladder.chance(worked=False, rung=0)
+    probe = Decision.use(lease.session, "probe", Pick(How.PROBE))
+    driver.report(driver.lease(10.0, probe), BLOCKED, 11.0, down=down)
+    assert (ladder.chance(worked=False, rung=0) == before) is down
 
 
 def test_a_session_that_works_is_used_again(driver: Driver) -> None:

@@ -96,7 +96,8 @@ class Ladder:
                     continue
                 odds = self.chance(worked, self.rested(first, now)) / cost
                 if tokens == math.inf and not worked:
-                    odds = max(self._never) / cost  # then the longest rested, whatever was learnt
+                    # the longest rested is next, after those that worked
+                    odds = min(self._never) / cost
                 if odds < chance:
                     continue
                 if (avoid and first.session.id in avoid) or (

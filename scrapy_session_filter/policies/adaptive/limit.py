@@ -83,8 +83,7 @@ class Limit:
         self.scouting = 0  #: requests in flight beyond `safe`
         self._hits = 0
         self._fits = 0
-        self._cut_at = -math.inf
-        self._changed, self._steps = -math.inf, 1.0  # when the cap was, and the next raise after
+        self._grow_at = self._cut_at = -math.inf
         self._last_cut: _Cut | None = None
         self._hint = -1
         self._since: float | None = None  # when it began to watch
@@ -138,7 +137,7 @@ class Limit:
             if self._hits >= SAFE_HITS:
                 self.safe *= SAFE_STEP
                 self._hits = 0
-        if level > 0.8 * self.cap and now > self._changed + self._steps * self._step:
+        if level > 0.8 * self.cap and now > self._grow_at:
             near = self._is_known and 0.7 * self.edge < self.cap < 1.2 * self.edge
             if near:
                 self.safe = min(self.safe, self.cap)  # beyond the old cap, scouts go first
@@ -146,7 +145,7 @@ class Limit:
             if not self.table.is_wall(self.scale, raised):
                 gone = not self._is_known and raised > LET_GO * self.edge
                 self.cap = math.inf if gone else raised
-            self._changed, self._steps = now, 1.0
+            self._grow_at = now + self._step
 
     def blocked(self, levels: Levels, now: float, *, retry_after: float | None = None) -> None:
         """Learn from a working session's block.
@@ -196,7 +195,7 @@ class Limit:
         self.edge, self._met_at = level, levels
         least = 0.7 * self.cap if self.cap < math.inf else 0.0
         self.cap = max(min(self.cap, BELOW * level), least, LEAST_CAP)
-        self._changed, self._steps = now, 2.0
+        self._grow_at = now + 2.0 * self._step
         self._cut_at = now + 0.5 * SHORTEST_STEP
 
     def cleared(self, levels: Levels, now: float) -> None:
@@ -246,6 +245,8 @@ class Limit:
         if best_scale != self.scale and best > EVIDENCE:
             self._switch(best_scale, level_of(splits[best_scale][1]))
         self.depends = self.gain > (KEEP_EVIDENCE if self.depends else EVIDENCE)
+        if not self._is_known:
+            self._grow_at = min(self._grow_at, now + SHORTEST_STEP)  # no patience without evidence
         kept = now - max(self._since, self._cut_at)
         self._choose_trial(splits, RIVAL * (1.0 + max(0.0, kept) / self.window))
 

@@ -176,9 +176,11 @@ class AdaptivePolicy(Policy):
     def _nobodys_fault(self, record: Record, pick: Pick, outcome: Outcome) -> Reaction:
         reaction = self.cost(record.session, outcome) if not outcome.site_down else KEEP
         if pick.how is not How.WORKING and not record.working:
-            if outcome.verdict.kind is not Kind.SITE_ERROR:
+            never = pick.how is How.PROBE and not pick.worked
+            if outcome.verdict.kind is not Kind.SITE_ERROR and not never:
                 # the odds must fall, else a pool that is banned as a whole looks like a dead site
-                # for ever: what fails as predicted is no outage
+                # for ever: what fails as predicted is no outage (those that never worked are
+                # predicted no better than new ones, and would be given up for good)
                 self._learn_odds(record, pick, ok=False)
             self._put_back(record)
             return Reaction(
