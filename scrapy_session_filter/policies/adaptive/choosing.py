@@ -94,7 +94,9 @@ class Chooser:
             return None
         tokens = math.inf if dry else budget.tokens
         pause = None if dry else self._known.subnets.holding
-        probe, chance, price = self._known.ladder.best(ask.now, ask.avoid, tokens, pause)
+        probe, chance, price = self._known.ladder.best(
+            ask.now, ask.avoid, tokens, pause, self._known.pace
+        )
         best = max(fresh, chance)
         if best <= 0:
             return None
@@ -150,10 +152,14 @@ class Chooser:
             return None
         known, limit = self._known, self._known.limit
         choice.wait *= min(1.0, LOOK / len(known.working))  # the others are under the cap earlier
+        saved = choice.wait
+        if not limit.is_told:  # there a block is no ban, and to go beyond disproves a cap too low
+            # one use more defers all later ones: it saves no more than what uses at the cap are apart
+            saved = min(saved, limit.window / limit.cap)
         cost = known.pages_of_a_ban
         if ask.can_create:
             cost = min(cost, 1.0 / known.fresh.chance)
-        wait = max(SHORTEST_WAIT, choice.wait) / max(known.working.latency, SLOW)
+        wait = max(SHORTEST_WAIT, saved) / max(known.working.latency, SLOW)
         risk = limit.table.hazard[bin_of(choice.level)] * (1.0 + cost)
         if risk >= RISKED * wait:
             return None
