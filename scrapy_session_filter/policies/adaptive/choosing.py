@@ -24,10 +24,10 @@ LONGEST_WAIT, SHORTEST_WAIT = 1.0, 0.05
 """Seconds; a waiter looks again within them."""
 RISKED = 0.3
 """Going beyond the cap is right where its risk costs less than this share of the wait it saves."""
-PATIENCE = 2.0
+PATIENCE = 8.0
 """Where a short list is used up, two raises of the cap are at least so many times (seconds that a ban
-lasts / working sessions) apart: a tenth more from all of them is to be worth the ban of one, taken to
-come of one raise in five."""
+lasts / working sessions) apart: a tenth more from all of them is to be worth the bans of two, as all
+are at the cap together, taken to come of two raises in five."""
 NEWNESS = 0.95
 """Value of a new session of certain success, relative to a known one: it has to connect anew, and
 has no cookies. Without it, a site that blocks nobody would get a new visitor with each request."""
