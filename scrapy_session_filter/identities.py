@@ -35,6 +35,7 @@ MAX_VALUE = 1024
 """Characters a header value may have; longer ones are no browser's."""
 
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # a token of RFC 9110, 5.6.2
+_LATIN = re.compile(r"[\x20-\x7e\xa0-\xff]+")  # Latin-1 without control characters
 _NOT_HEADERS_OF_A_BROWSER = {
     "accept-encoding": "Scrapy's HttpCompressionMiddleware says what it can decode",
     "connection": "it belongs to the connection",
@@ -82,7 +83,7 @@ def _check_header(name: object, value: object) -> None:
         not isinstance(value, str)
         or not value.strip()
         or len(value) > MAX_VALUE
-        or any(ord(c) < 32 or 127 <= ord(c) < 160 or ord(c) > 255 for c in value)
+        or not _LATIN.fullmatch(value)
     ):
         msg = f"for {name} 1 to {MAX_VALUE} Latin-1 characters without control characters"
         raise UnsendableHeaders(msg)

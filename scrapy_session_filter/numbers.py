@@ -36,9 +36,10 @@ class Numbers:
 
     def count_verdict(self, verdict: Verdict) -> None:
         """Count a verdict by kind, and what was not a page by vendor and reason, up to a bound."""
-        self.count(f"verdicts/{verdict.kind}")
         if verdict.kind is Kind.OK:
+            self.count("verdicts/OK")  # no text is made for each page
             return
+        self.count(f"verdicts/{verdict.kind}")
         name = f"{verdict.vendor or 'unnamed'}/{verdict.reason}"
         if name not in self._reasons:
             if len(self._reasons) >= MOST_REASONS:

@@ -7,7 +7,7 @@ cases apart.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import Enum
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
@@ -85,16 +85,18 @@ class Track:
         return track
 
     def put_on(self, request: Request) -> None:
-        """Write the track to the request, as plain values; what is as by default is left out."""
-        request.meta[META_KEY] = {
-            name: value
-            for (name, default), value in zip(_BLANK, _values(self), strict=True)
-            if value is not default and value != default
-        }
+        """Write the track to the request, as plain values; of what few requests have, only that."""
+        saved = dict(zip(_HELD, _held(self), strict=True))
+        rest = _rest(self)
+        if rest != _BLANK:
+            saved |= {n: v for n, v, blank in zip(_REST, rest, _BLANK, strict=True) if v != blank}
+        request.meta[META_KEY] = saved
 
 
-_BLANK = tuple(asdict(Track()).items())
-_values = attrgetter(*(name for name, _ in _BLANK))
+_HELD = ("session", "site", "lease", "run", "marks")
+_REST = tuple(field.name for field in fields(Track) if field.name not in _HELD)
+_held, _rest = attrgetter(*_HELD), attrgetter(*_REST)
+_BLANK = _rest(Track())
 
 
 def lease_of(request: Request) -> str | None:

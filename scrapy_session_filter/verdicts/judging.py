@@ -69,8 +69,7 @@ class Judge:
         rules: Mapping[str, Any] | None = None,
     ) -> None:
         self.block_statuses = parse_block_statuses(block_statuses)
-        own, replaced = own_rules(rules or {}, frozenset(rule.name for rule in RULES))
-        book = RuleBook((rule for rule in RULES if rule.name not in replaced), own)
+        book = _book_with(rules) if rules else _built_in_book()
         config = DetectorConfig(book, _markers(block_markers), expect)
         self.book = book
         stopwatch = Stopwatch()
@@ -229,6 +228,16 @@ def judge(response: Any, request: Any = None) -> Verdict:
 @cache
 def _default_judge() -> Judge:
     return Judge()
+
+
+@cache
+def _built_in_book() -> RuleBook:
+    return RuleBook(RULES)
+
+
+def _book_with(rules: Mapping[str, Any]) -> RuleBook:
+    own, replaced = own_rules(rules, frozenset(rule.name for rule in RULES))
+    return RuleBook((rule for rule in RULES if rule.name not in replaced), own)
 
 
 def _made(detector: Any, config: DetectorConfig) -> Any:

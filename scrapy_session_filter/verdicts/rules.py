@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from scrapy_session_filter.verdict import About, Kind, Strength, Verdict
@@ -111,24 +112,36 @@ class RuleBook:
         self.any_title_start = tuple(literal for literal, _ in self.title_starts)
         self.code = [(rule.literal.lower().encode(), n) for n, rule in self.by[Where.CODE]]
         self.code_of_rich = any(rule.gate is not sparse for _, rule in self.by[Where.CODE])
-        self.body = Finder(
+        self._own = len(own)
+        self._words: dict[int, Words] = {}
+
+    @cached_property
+    def _body(self) -> Finder[int]:
+        """Finds literals of bodies; made for the first page that has to be searched."""
+        return Finder(
             (rule.literal.lower().encode(), n)
             for n, rule in self.by[Where.CODE] + self.by[Where.TEXT]
         )
-        self.prose = Finder((rule.literal.lower().encode(), n) for n, rule in self.by[Where.PROSE])
-        self.words = {
-            status: Words(
+
+    @cached_property
+    def _prose(self) -> Finder[int]:
+        return Finder((rule.literal.lower().encode(), n) for n, rule in self.by[Where.PROSE])
+
+    def _words_of(self, status: int) -> Words:
+        """Return the words of rules that may hold with a status, made when first asked for."""
+        words = self._words.get(status)
+        if words is None:
+            words = self._words[status] = Words(
                 (
                     (rule.literal.lower().encode(), rule.also.lower().encode())
                     for place in (Where.CODE, Where.TEXT, Where.PROSE)
                     for n, rule in self.by[place]
-                    if n >= len(own)
+                    if n >= self._own
                     if not isinstance(rule.gate, Having) or status in rule.gate.statuses
                 ),
-                _parts(own),
+                _parts(self.rules[: self._own]),
             )
-            for status in ORDINARY
-        }
+        return words
 
     def in_title(self, answer: Answer) -> list[int]:
         """Return the ranks of rules whose literal is or starts the title; no gate is asked yet."""
@@ -148,7 +161,7 @@ class RuleBook:
         if answer.status in ORDINARY:
             size = len(answer.body or b"")
             if size <= _SMALL:
-                if not self.words[answer.status].may_hold(answer.body or b""):
+                if not self._words_of(answer.status).may_hold(answer.body or b""):
                     return []  # cheaper to see than what its reader sees
             elif size <= SHORT and answer.is_rich and not self.code_of_rich:
                 return []  # of a longer page only the edges are searched: no links need be counted
@@ -159,7 +172,7 @@ class RuleBook:
         opening = _OPENING if answer.status in ORDINARY else 2 * _OPENING
         if len(text) > opening + _ENDING:
             text = text[:opening] + b"\n" + text[-_ENDING:]
-        found = self.body.find(text) + self.prose.find(answer.prose.encode())
+        found = self._body.find(text) + self._prose.find(answer.prose.encode())
         return self._ranked(found, answer)
 
     def _ranked(self, found: list[int], answer: Answer) -> list[int]:
