@@ -113,6 +113,21 @@ def test_a_probe_that_comes_early_costs_more() -> None:
     assert ladder.best(4.0, (), math.inf)[0] is one
 
 
+def test_an_early_probe_is_made_only_where_it_is_likely_to_win_a_page() -> None:
+    """64 s early, at a chance of a third and ten seconds a page that are two pages; at a chance of one
+    in fifty it is none, and the session is left alone until it has rested."""
+    ladder = Ladder()
+    one = record()
+    one.worked, one.rung = True, 6
+    ladder.add(one)
+    assert ladder.best(64.0, (), 64.0, pace=0.1)[0] is one
+    for _ in range(24):
+        ladder.learn(worked=True, rung=5, ok=False)
+    assert ladder.best(64.0, (), 64.0, pace=0.1)[0] is None
+    assert ladder.best(64.0, (), math.inf, pace=0.1)[0] is one
+    assert ladder.best(128.0, (), 1.0, pace=0.1)[0] is one
+
+
 def test_sessions_that_never_worked_are_no_better_than_new_ones() -> None:
     """Of a list that is banned for good, no rung is worth a try before the list is used up."""
     ladder = Ladder()

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from scrapy_session_filter.garbage import MANY, crawl_begins, crawl_ended, look_again, set_aside
+from scrapy_session_filter.garbage import (
+    MANY,
+    NEWER,
+    OLDER,
+    crawl_begins,
+    crawl_ended,
+    look_again,
+    set_aside,
+)
 from tests.crawls.scenery import assert_clean, through
 
 if TYPE_CHECKING:
@@ -53,8 +61,10 @@ class Crawl:
 @pytest.fixture(autouse=True)
 def collector() -> Iterator[None]:
     assert gc.get_freeze_count() == 0
+    threshold = gc.get_threshold()
     yield
     assert gc.isenabled()
+    assert gc.get_threshold() == threshold
     look_again()
     assert gc.get_freeze_count() == 0
 
@@ -108,6 +118,45 @@ def test_what_is_left_of_a_crawl_is_not_kept() -> None:
     del first
     with running(Crawl()):
         assert left() is None
+
+
+def test_new_objects_are_looked_through_less_often() -> None:
+    """A crawl has the threshold that Python has had since 3.13, and leaves the one it found."""
+    before = gc.get_threshold()
+    gc.set_threshold(*OLDER)
+    try:
+        with running(Crawl()):
+            with running(Crawl()):
+                assert gc.get_threshold() == NEWER
+            assert gc.get_threshold() == NEWER
+        assert gc.get_threshold() == OLDER
+    finally:
+        gc.set_threshold(*before)
+
+
+@pytest.mark.parametrize("own", [(5000, 5, 5), NEWER])
+def test_a_threshold_of_the_programs_own_stays(own: tuple[int, int, int]) -> None:
+    """Who has set a threshold finds it so, in a crawl and after it."""
+    before = gc.get_threshold()
+    gc.set_threshold(*own)
+    try:
+        with running(Crawl()):
+            assert gc.get_threshold() == own
+        assert gc.get_threshold() == own
+    finally:
+        gc.set_threshold(*before)
+
+
+def test_a_threshold_set_during_a_crawl_stays() -> None:
+    """Who sets one while a crawl runs keeps it."""
+    before = gc.get_threshold()
+    gc.set_threshold(*OLDER)
+    try:
+        with running(Crawl()):
+            gc.set_threshold(1000, 10, 10)
+        assert gc.get_threshold() == (1000, 10, 10)
+    finally:
+        gc.set_threshold(*before)
 
 
 def test_what_the_program_has_set_aside_stays() -> None:

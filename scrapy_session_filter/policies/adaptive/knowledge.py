@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from scrapy_session_filter.policies.adaptive.budget import Budget
@@ -40,6 +41,12 @@ class Knowledge:
     def pages_of_a_ban(self) -> float:
         """Return how many pages a session cannot fetch while it is banned."""
         return self.budget.outage * self.limit.cap / self.limit.window
+
+    @property
+    def pace(self) -> float:
+        """Return how many pages a second a session fetches: what it may, or one after the other."""
+        latency = self.working.latency
+        return min(self.limit.cap / self.limit.window, 1.0 / latency if latency else math.inf)
 
     def dump(self) -> dict[str, Any]:
         """Return it as plain JSON."""

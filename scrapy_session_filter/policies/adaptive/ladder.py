@@ -72,14 +72,20 @@ class Ladder:
             self.waiting -= 1
 
     def best(
-        self, now: float, avoid: Collection[str], tokens: float, pause: Pause | None = None
+        self,
+        now: float,
+        avoid: Collection[str],
+        tokens: float,
+        pause: Pause | None = None,
+        pace: float = math.inf,
     ) -> tuple[Record | None, float, float]:
         """Return the session whose probe is most likely to succeed, the chance, and its price.
 
         The session stays. A probe of one that has rested enough costs one token, an earlier one as
-        many times more as is missing; what ``tokens`` do not pay is left out. Where they are infinite,
-        as nothing works, even those are offered that have hardly rested. ``pause`` says for how many
-        seconds a subnet must not be used.
+        many times more as is missing; what ``tokens`` do not pay is left out. So is an early one that
+        is not expected to win a page in the time it is early, at ``pace`` pages a second: a site may
+        begin a ban anew with each request. Where tokens are infinite, as nothing works, even those are
+        offered that have hardly rested. ``pause`` says for how many seconds a subnet must not be used.
         """
         best: Record | None = None
         chance, price = 0.0, 1.0
@@ -92,12 +98,16 @@ class Ladder:
                     continue
                 idle = max(now - first.failed, 0.1)
                 cost = max(1.0, self.rest(rung) / idle)
-                if cost > tokens or (cost > 1.0 and idle < EARLIEST and tokens < math.inf):
+                early = cost > 1.0 and tokens < math.inf
+                if cost > tokens or (early and idle < EARLIEST):
                     continue
-                odds = self.chance(worked, self.rested(first, now)) / cost
+                odds = self.chance(worked, self.rested(first, now))
+                if early and odds * pace * (self.rest(rung) - idle) < 1.0:
+                    continue
                 if tokens == math.inf and not worked:
                     # the longest rested is next, after those that worked
-                    odds = min(self._never) / cost
+                    odds = min(self._never)
+                odds /= cost
                 if odds < chance:
                     continue
                 if (avoid and first.session.id in avoid) or (
