@@ -144,7 +144,7 @@ def kill_crawls(
     rng = random.Random(kills)
     world = make_world(50 + 3 * kills, tls=False)
     witness = Witness(world)
-    world.site.on("/page/*", {"like": "ok", "delay": 0.02})
+    world.site.on("/page/*", {"like": "ok", "delay": 0.08})  # not at its end when it is killed
     settings = through(
         world, PROXIES=world.proxies(), STORE="sqlite:sessions.sqlite", POLICY="round-robin",
         CONCURRENCY=1, SAVE_INTERVAL=SAVE_INTERVAL, LOG_FORMAT="%(created)f %(message)s",

@@ -66,5 +66,6 @@ def test_distributed_demo(tmp_path: Path) -> None:
     assert int(two[1]) > 0
     assert int(one[1]) + int(two[1]) == int(together[1]) == 168  # no page twice
     assert int(together[3]) > 5  # blocked
-    # known bans used: none, but for a probe where this machine takes longer than the bans' rest
-    assert int(together[5]) <= 2
+    # known bans used: none, but for probes where this machine takes longer than the bans' rest; were
+    # bans not shared, nearly every one would be met by the other process, too
+    assert 4 * int(together[5]) <= int(together[3])
