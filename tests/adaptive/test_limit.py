@@ -284,28 +284,6 @@ def test_a_trial_that_fails_is_not_repeated_at_once() -> None:
     assert limit.tries(40.0)
 
 
-def test_where_bans_are_dear_the_next_trial_waits_as_long_as_a_raise() -> None:
-    """After the first failure it is half of that, and it doubles with each."""
-    limit = Limit()
-    limit.patience = 100.0
-    assert tried(limit, blocked=1) == 1
-    assert not limit.tries(19.0 + 49.0)
-    assert limit.tries(19.0 + 51.0)
-
-
-def test_patience_does_not_hold_a_cap_that_the_site_told() -> None:
-    """To be too fast is no ban there: the cap is raised as soon as without patience."""
-    caps = []
-    for patience in (0.0, 500.0):
-        limit = Limit()
-        limit.patience = patience
-        limit.blocked((20.0,) * len(WINDOWS), 0.0, retry_after=60.0)
-        for now in range(100):
-            limit.passed((limit.cap,) * len(WINDOWS), float(now))
-        caps.append(limit.cap)
-    assert caps[0] == caps[1]
-
-
 def test_the_cap_does_not_grow_into_a_wall() -> None:
     """Where hardly any use passed, none is sent again; a few blocks among many uses are no wall."""
     table = HazardTable()

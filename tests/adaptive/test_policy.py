@@ -193,24 +193,6 @@ def test_a_short_wait_is_not_worth_a_ban_however_fast_the_pages_come(driver: Dri
     assert driver.choose(0.0).why == "wait"
 
 
-def test_a_session_far_over_the_cap_is_not_the_better_to_push_further(driver: Driver) -> None:
-    """It takes longer until it may be used again, but one use more saves no more than what uses at the
-    cap are apart, unless the site says itself when it was too fast."""
-    used_up(driver, cap=20.0)  # a minute: they are 3 s apart
-    limit = driver.policy.limit
-    for session in driver.sessions:
-        session.memo.meter = Meter(0.0, [60.0] * len(WINDOWS))
-    driver.most = 0
-    limit.table.hazard[:] = [0.01] * BINS
-    assert driver.choose(0.0).why == "risked"
-    limit.table.hazard[:] = [0.1] * BINS
-    assert driver.choose(0.0).why == "wait"
-    limit.blocked((20.0,) * len(WINDOWS), 0.0, retry_after=60.0)
-    limit.cap = 20.0
-    limit.table.hazard[:] = [0.1] * BINS
-    assert driver.choose(0.0).why == "risked"
-
-
 def test_the_fewer_sessions_and_the_longer_bans_the_rarer_a_raise(driver: Driver) -> None:
     """It is so in a short list that is used up; not with new ones to be had, nor where the site says
     itself for how long to rest."""

@@ -24,10 +24,10 @@ LONGEST_WAIT, SHORTEST_WAIT = 1.0, 0.05
 """Seconds; a waiter looks again within them."""
 RISKED = 0.3
 """Going beyond the cap is right where its risk costs less than this share of the wait it saves."""
-PATIENCE = 8.0
+PATIENCE = 2.0
 """Where a short list is used up, two raises of the cap are at least so many times (seconds that a ban
-lasts / working sessions) apart: a tenth more from all of them is to be worth the bans of two, as all
-are at the cap together, taken to come of two raises in five."""
+lasts / working sessions) apart: a tenth more from all of them is to be worth the ban of one, taken to
+come of one raise in five."""
 NEWNESS = 0.95
 """Value of a new session of certain success, relative to a known one: it has to connect anew, and
 has no cookies. Without it, a site that blocks nobody would get a new visitor with each request."""
@@ -152,14 +152,10 @@ class Chooser:
             return None
         known, limit = self._known, self._known.limit
         choice.wait *= min(1.0, LOOK / len(known.working))  # the others are under the cap earlier
-        saved = choice.wait
-        if not limit.is_told:  # there a block is no ban, and to go beyond disproves a cap too low
-            # one use more defers all later ones: it saves no more than what uses at the cap are apart
-            saved = min(saved, limit.window / limit.cap)
         cost = known.pages_of_a_ban
         if ask.can_create:
             cost = min(cost, 1.0 / known.fresh.chance)
-        wait = max(SHORTEST_WAIT, saved) / max(known.working.latency, SLOW)
+        wait = max(SHORTEST_WAIT, choice.wait) / max(known.working.latency, SLOW)
         risk = limit.table.hazard[bin_of(choice.level)] * (1.0 + cost)
         if risk >= RISKED * wait:
             return None

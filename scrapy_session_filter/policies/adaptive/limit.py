@@ -78,7 +78,7 @@ class Limit:
         self.met = 0  #: how often in a row it was met near there
         self.depends = False  #: whether blocks depend on intensity
         self.gain = 0.0  #: nats in favour of that
-        self.patience = 0.0  #: seconds between two raises, or trials, once a limit is known
+        self.patience = 0.0  #: seconds between two raises at least, once a limit is known
         self.safe = FIRST_SAFE
         self.scouting = 0  #: requests in flight beyond `safe`
         self._hits = 0
@@ -120,8 +120,7 @@ class Limit:
         self._passed = 0
         if self.trial >= 0 and now > self._try_at:
             self._failed[self.trial] += 1
-            wait = max(WINDOWS[self.trial], self.patience)  # it risks a ban as a raise does
-            self._try_at = now + wait * 2.0 ** min(self._failed[self.trial] - 2, 8)
+            self._try_at = now + WINDOWS[self.trial] * 2.0 ** min(self._failed[self.trial] - 2, 8)
         self._weigh(now)
         self.table.fit(self.scale)
 
@@ -156,7 +155,6 @@ class Limit:
         """
         self.table.blocked(levels)
         if retry_after is not None:
-            self.patience = 0.0  # it is no ban
             self._hint = min(
                 range(len(WINDOWS)), key=lambda k: abs(math.log(WINDOWS[k] / max(retry_after, 1.0)))
             )
