@@ -163,6 +163,48 @@ def test_patience_ends_with_the_evidence() -> None:
     assert limit.cap == math.inf
 
 
+def test_a_raise_waits_for_the_patience_of_now() -> None:
+    """A cap that was lowered when hardly a session was left is raised once all are back."""
+    limit = Limit()
+    limit.patience = 1000.0
+    limit.blocked((20.0,) * len(WINDOWS), 0.0, retry_after=60.0)
+    before = limit.cap
+    limit.passed((limit.cap,) * len(WINDOWS), 100.0)
+    assert limit.cap == before
+    limit.patience = 0.0
+    limit.passed((limit.cap,) * len(WINDOWS), 101.0)
+    assert limit.cap > before
+
+
+def test_under_a_cap_nothing_is_safe_where_nobody_was() -> None:
+    """Three scouts that passed make their intensity safe, and no more: the others go there at once.
+
+    Before there is a cap, a quarter more is safe.
+    """
+    limit = Limit()
+    limit.safe = 20.0
+    for now in range(3):
+        limit.passed((19.0,) * len(WINDOWS), float(now))
+    assert limit.safe == 25.0
+    limit.cap = 40.0
+    for now in range(3):
+        limit.passed((26.0,) * len(WINDOWS), float(now))
+    assert limit.safe == 26.0
+
+
+def test_what_was_sent_before_a_block_does_not_make_it_safe_again() -> None:
+    """After the cap was lowered, only requests that were sent since say what is safe."""
+    limit = Limit()
+    limit.blocked((20.0,) * len(WINDOWS), 10.0, retry_after=60.0)
+    safe = limit.safe
+    for _ in range(9):
+        limit.passed((18.0,) * len(WINDOWS), 11.0, sent=9.5)
+    assert limit.safe == safe == 16.0
+    for _ in range(3):
+        limit.passed((18.0,) * len(WINDOWS), 11.0, sent=10.5)
+    assert limit.safe == 18.0
+
+
 def test_a_block_that_was_gone_at_once_is_taken_back() -> None:
     """Cap and evidence are what they were before a soft block."""
     limit = Limit()

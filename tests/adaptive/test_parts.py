@@ -42,11 +42,16 @@ def working(rng: random.Random, records: list[Record]) -> WorkingSet:
 
 
 def choose(
-    made: WorkingSet, limit: Limit | None = None, fresh: Fresh | None = None, now: float = 0.0
+    made: WorkingSet,
+    limit: Limit | None = None,
+    fresh: Fresh | None = None,
+    now: float = 0.0,
+    *,
+    few: bool = False,
 ) -> Choice:
     ask = Ask(now, 0, (), True)
     fresh = fresh or Fresh(random.Random(0))
-    return made.choose(ask, limit or Limit(), fresh, scouts=True, trials=False, few=False)
+    return made.choose(ask, limit or Limit(), fresh, scouts=not few, trials=False, few=few)
 
 
 # -- ladder ------------------------------------------------------------------------------------
@@ -197,6 +202,19 @@ def test_in_a_drought_tries_become_rarer() -> None:
     assert 400 < tries < 1000
 
 
+def test_in_a_drought_the_rests_between_a_sessions_tries_double() -> None:
+    """A minute into it, only those that have rested for half a minute are tried: where each request
+    begins the ban anew, no other rule would let any of them come back."""
+    drought, ladder = Drought(8), Ladder()
+    drought.passed(100.0, 0.5)
+    one = record()
+    one.worked, one.failed = True, 140.0
+    ladder.add(one)
+    assert drought.rest(160.0) == 30.0
+    assert ladder.best(160.0, (), math.inf, rest=drought.rest(160.0))[0] is None
+    assert ladder.best(180.0, (), math.inf, rest=drought.rest(180.0))[0] is one
+
+
 def test_rare_successes_are_no_drought() -> None:
     """Where one in a hundred worked, a hundred tries without one are nothing special."""
     drought = Drought(8)
@@ -216,6 +234,22 @@ def test_the_budget_is_bounded() -> None:
     budget = Budget(concurrency=8)
     budget.earn(1e6)
     assert budget.tokens == 16.0
+
+
+def test_exploring_does_not_use_up_what_a_ban_may_cost() -> None:
+    """Where no new session can be made, tries of resting ones take tokens, and trials of the limit go on
+    all the same; a ban that came of one has to be earned as a whole before the next."""
+    budget = Budget(concurrency=8)
+    budget.earn(1e6)
+    assert budget.dares(can_create=True)
+    budget.tokens = 0.0
+    assert not budget.dares(can_create=True)
+    assert budget.dares(can_create=False)
+    budget.lose(100.0)
+    budget.earn(100.0)
+    assert not budget.dares(can_create=False)
+    budget.earn(8.0)
+    assert budget.dares(can_create=False)
 
 
 def test_hopeless_explorations_are_dear() -> None:
@@ -292,6 +326,43 @@ def test_nobody_goes_over_the_cap(rng: random.Random) -> None:
     assert choose(made, limit, now=choice.wait + 0.01).record is one
 
 
+def leads(made: WorkingSet, records: list[Record], limit: Limit) -> list[float]:
+    """Use the sessions of a short list 100 times at once; return their intensities, highest first."""
+    for _ in range(100):
+        chosen = choose(made, limit, few=True).record
+        if chosen is not None and chosen.meter is not None:
+            chosen.meter.use(0.0)
+    return sorted((one.meter.level(limit.scale, 0.0) for one in records if one.meter), reverse=True)
+
+
+def test_one_session_of_a_short_list_goes_ahead(rng: random.Random) -> None:
+    """It gets about three times as much as the others, also beyond what is known to be safe; where
+    others do not come after it, nobody does."""
+    records = [record(good=20.0) for _ in range(10)]
+    made = working(rng, records)
+    made.latency = 0.1
+    limit = Limit()
+    limit.safe = 10.0
+    first, second, *_ = leads(made, records, limit)
+    assert first > 2.0 * second
+    assert first > 1.5 * limit.safe
+    assert second <= limit.safe + 1.0  # one more use would be beyond
+    fewer = [record(good=20.0) for _ in range(3)]
+    assert leads(working(rng, fewer), fewer, limit)[0] <= limit.safe + 1.0
+
+
+def test_no_session_goes_further_ahead_than_the_crawl_would_drive_all(rng: random.Random) -> None:
+    """Eight slots and pages of a minute are one page a minute for each of eight sessions; nor over the
+    cap."""
+    for latency, cap, most in ((60.0, math.inf, 5.0), (0.1, 12.0, 13.0)):
+        records = [record(good=20.0) for _ in range(8)]
+        made = working(rng, records)
+        made.latency = latency
+        limit = Limit()
+        limit.cap = cap
+        assert leads(made, records, limit)[0] <= most
+
+
 def test_paused_sessions_are_no_candidates(rng: random.Random) -> None:
     """One that cannot take requests stays a working session, but is not chosen."""
     one = record()
@@ -302,6 +373,16 @@ def test_paused_sessions_are_no_candidates(rng: random.Random) -> None:
 
 
 # -- new sessions --------------------------------------------------------------------------------
+
+
+def test_the_next_new_session_may_work_however_many_did_not() -> None:
+    """Its chance is never 0, nor when odds that were rounded to 0 are loaded: it is divided by."""
+    fresh = Fresh(random.Random(0))
+    for _ in range(2000):
+        fresh.learn(None, ok=False)
+    assert fresh.chance == fresh.seen == 0.001
+    fresh.load(json.loads(json.dumps(fresh.dump())))
+    assert fresh.chance == 0.001
 
 
 def test_good_subnets_are_found(rng: random.Random) -> None:

@@ -34,6 +34,7 @@ class Budget:
 
     def __init__(self, concurrency: int) -> None:
         self.tokens = 1.0
+        self.nerve = 1.0  #: tokens that exploring does not spend, but only bans that were risked
         self._most = FULL * concurrency
         self.pages = 0  #: fetched so far
         self.stints = 0  #: how often a session came to work
@@ -45,6 +46,7 @@ class Budget:
     def earn(self, tokens: float) -> None:
         """Take in what scarcity has cost."""
         self.tokens = min(self.tokens + tokens, self._most)
+        self.nerve = min(self.nerve + tokens, self._most)
 
     def price(self, chance: float) -> float:
         """Return the tokens that an exploration of this chance costs.
@@ -55,14 +57,18 @@ class Budget:
         pages = chance * (self.pages / (self.stints + 1) + 1.0)
         return 1.0 if pages >= WORTH else min(WORTH / max(pages, 1e-9), self._most)
 
-    @property
-    def is_rich(self) -> bool:
-        """Whether scarcity has cost so much that even a ban may be risked to end it."""
-        return self.tokens >= RICH * self._most
+    def dares(self, can_create: bool) -> bool:
+        """Return whether scarcity has cost so much that even a ban may be risked to end it.
+
+        Where new sessions can be made, that comes first. Where not, tries of those that rest must not
+        use up what a ban may cost: all others may be waiting for a window that is long over.
+        """
+        return (self.tokens if can_create else self.nerve) >= RICH * self._most
 
     def lose(self, tokens: float) -> None:
-        """Pay for a ban that was risked; the debt is bounded, too."""
+        """Pay for a ban that was risked; it has to be earned anew before the next is."""
         self.tokens = max(self.tokens - tokens, -self._most)
+        self.nerve = min(self.nerve, 0.0) - tokens
 
     def went_out(self, now: float) -> None:
         """Note that a working session was blocked."""

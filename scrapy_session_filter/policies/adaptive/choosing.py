@@ -56,7 +56,7 @@ class Chooser:
         dear = few and not known.limit.is_told  # where it is, meeting the limit is no ban
         known.limit.patience = PATIENCE * known.budget.outage / max(1, sessions) if dear else 0.0
         scouts = known.limit.scouts_left(sessions, scarce)
-        trials = known.budget.is_rich and known.limit.tries(ask.now)
+        trials = known.budget.dares(ask.can_create) and known.limit.tries(ask.now)
         choice = known.working.choose(
             ask,
             known.limit,
@@ -94,8 +94,9 @@ class Chooser:
             return None
         tokens = math.inf if dry else budget.tokens
         pause = None if dry else self._known.subnets.holding
+        rest = self._known.drought.rest(ask.now) if dry else 0.0
         probe, chance, price = self._known.ladder.best(
-            ask.now, ask.avoid, tokens, pause, self._known.pace
+            ask.now, ask.avoid, tokens, pause, self._known.pace, rest
         )
         best = max(fresh, chance)
         if best <= 0:

@@ -16,6 +16,8 @@ FIRST_CHANCE = 0.03
 """Chance of success that is taken for usual at first: of long lists often that few work."""
 SPAN = 1.0
 """T: seconds."""
+REST = 0.5
+"""Share of the drought that a session rests between two tries: each twice as long as the one before."""
 LONGEST = 600.0
 """Seconds between two tries, at most."""
 
@@ -44,7 +46,7 @@ class Drought:
     def expect(self, chance: float) -> None:
         """Take a chance of success as usual: rare successes are no drought yet."""
         self._chance = chance
-        self._scale = max(self._least, PER_CHANCE / max(chance, 1e-3))
+        self._scale = max(self._least, PER_CHANCE / chance)
 
     def tried(self, now: float) -> None:
         """Note that a request goes out although nothing works."""
@@ -58,6 +60,10 @@ class Drought:
         folds = max(0, self._tries - self._at_once) / self._scale
         due = self._since + SPAN * math.expm1(min(folds, 50.0))
         return max(0.0, min(due, self._last + LONGEST) - now)
+
+    def rest(self, now: float) -> float:
+        """Return the seconds that a session must have rested: each request may begin its ban anew."""
+        return 0.0 if self._since is None else REST * (now - self._since)
 
     def explain(self, now: float) -> str:
         """Say for how long nothing has worked; empty where that was not tried yet."""

@@ -22,6 +22,8 @@ NOWHERE = ""
 """Instead of a subnet: none of those looked at may be used now."""
 LOOK = 4
 """Subnets looked at per new session."""
+LEAST = 1e-3
+"""Chance of a new session at least: that hundreds failed does not say that the next one must."""
 PRIOR = 2.0
 """How many answers the site's odds are worth against a subnet's own."""
 
@@ -53,8 +55,8 @@ class Fresh:
 
     def _judge(self) -> None:
         good, expected = self.odds[0], self.expected
-        self.seen = good / sum(self.odds)
-        self.chance = (good + expected[0]) / (sum(self.odds) + sum(expected))
+        self.seen = max(LEAST, good / sum(self.odds))
+        self.chance = max(LEAST, (good + expected[0]) / (sum(self.odds) + sum(expected)))
 
     def choose(self, groups: Sequence[str], now: float, pause: Pause | None = None) -> str | None:
         """Return the subnet for the next new session, None: any, or `NOWHERE`.

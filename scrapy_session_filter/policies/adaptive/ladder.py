@@ -78,6 +78,7 @@ class Ladder:
         tokens: float,
         pause: Pause | None = None,
         pace: float = math.inf,
+        rest: float = 0.0,
     ) -> tuple[Record | None, float, float]:
         """Return the session whose probe is most likely to succeed, the chance, and its price.
 
@@ -85,7 +86,8 @@ class Ladder:
         many times more as is missing; what ``tokens`` do not pay is left out. So is an early one that
         is not expected to win a page in the time it is early, at ``pace`` pages a second: a site may
         begin a ban anew with each request. Where tokens are infinite, as nothing works, even those are
-        offered that have hardly rested. ``pause`` says for how many seconds a subnet must not be used.
+        offered that have not rested enough, but for ``rest`` seconds at least. ``pause`` says for how
+        many seconds a subnet must not be used.
         """
         best: Record | None = None
         chance, price = 0.0, 1.0
@@ -97,6 +99,8 @@ class Ladder:
                 if first is None:
                     continue
                 idle = max(now - first.failed, 0.1)
+                if idle < rest:
+                    continue
                 cost = max(1.0, self.rest(rung) / idle)
                 early = cost > 1.0 and tokens < math.inf
                 if cost > tokens or (early and idle < EARLIEST):

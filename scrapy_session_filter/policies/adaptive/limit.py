@@ -38,7 +38,8 @@ AROUND = 1.6
 FIRST_SAFE = 4.0
 """Uses per window that are taken for safe at first."""
 SAFE_STEP, SAFE_HITS = 1.25, 3
-"""So many successes near the safe intensity raise it by this factor."""
+"""So many successes near the safe intensity raise it by this factor; once there is a cap, no higher than
+where they were: it may be where all sessions are next."""
 SHORTEST_STEP, LONGEST_STEP = 5.0, 60.0
 """Seconds between two raises of the cap: the shorter at first, doubled each time that the same edge
 is met, up to half a window or the longer. As scouts go first, an early try costs few sessions."""
@@ -83,7 +84,8 @@ class Limit:
         self.scouting = 0  #: requests in flight beyond `safe`
         self._hits = 0
         self._fits = 0
-        self._grow_at = self._cut_at = -math.inf
+        self._cut_at = self._moved_at = -math.inf  # when a block, or anything, last moved the cap
+        self._steps = 1  # until it may be raised
         self._last_cut: _Cut | None = None
         self._hint = -1
         self._since: float | None = None  # when it began to watch
@@ -124,20 +126,22 @@ class Limit:
         self._weigh(now)
         self.table.fit(self.scale)
 
-    def passed(self, levels: Levels, now: float) -> None:
-        """Learn from a success of a working session."""
+    def passed(self, levels: Levels, now: float, sent: float = math.inf) -> None:
+        """Learn from a success of a working session; ``sent``: when the request was, infinite: now."""
         if self.table.passed(levels):
             self._fits += 1
             if not self._fits % 4:
                 self._weigh(now)
             self.table.fit(self.scale)
         level = levels[self.scale]
-        if level > (0.9 if self.cap == math.inf else 1.0) * self.safe:
+        capped = self.cap < math.inf
+        if level > (1.0 if capped else 0.9) * self.safe and sent > self._cut_at:
             self._hits += 1
             if self._hits >= SAFE_HITS:
-                self.safe *= SAFE_STEP
+                most = self.safe * SAFE_STEP
+                self.safe = min(most, level) if capped else most
                 self._hits = 0
-        if level > 0.8 * self.cap and now > self._grow_at:
+        if level > 0.8 * self.cap and now > self._moved_at + self._steps * self._step:
             near = self._is_known and 0.7 * self.edge < self.cap < 1.2 * self.edge
             if near:
                 self.safe = min(self.safe, self.cap)  # beyond the old cap, scouts go first
@@ -145,7 +149,7 @@ class Limit:
             if not self.table.is_wall(self.scale, raised):
                 gone = not self._is_known and raised > LET_GO * self.edge
                 self.cap = math.inf if gone else raised
-            self._grow_at = now + self._step
+            self._moved_at, self._steps = now, 1
 
     def blocked(self, levels: Levels, now: float, *, retry_after: float | None = None) -> None:
         """Learn from a working session's block.
@@ -168,7 +172,7 @@ class Limit:
         if (
             (told or self.depends)
             and level > 1.5
-            and now > self._cut_at
+            and now > self._cut_at + 0.5 * SHORTEST_STEP
             and (self.cap == math.inf or 0.6 * self.cap < level)
             and (told or self.table.is_local(self.scale, level))
         ):
@@ -195,8 +199,8 @@ class Limit:
         self.edge, self._met_at = level, levels
         least = 0.7 * self.cap if self.cap < math.inf else 0.0
         self.cap = max(min(self.cap, BELOW * level), least, LEAST_CAP)
-        self._grow_at = now + 2.0 * self._step
-        self._cut_at = now + 0.5 * SHORTEST_STEP
+        self._cut_at = self._moved_at = now
+        self._steps = 2
 
     def cleared(self, levels: Levels, now: float) -> None:
         """Take a block back that was gone at once, and what it did to the cap."""
@@ -245,8 +249,6 @@ class Limit:
         if best_scale != self.scale and best > EVIDENCE:
             self._switch(best_scale, level_of(splits[best_scale][1]))
         self.depends = self.gain > (KEEP_EVIDENCE if self.depends else EVIDENCE)
-        if not self._is_known:
-            self._grow_at = min(self._grow_at, now + SHORTEST_STEP)  # no patience without evidence
         kept = now - max(self._since, self._cut_at)
         self._choose_trial(splits, RIVAL * (1.0 + max(0.0, kept) / self.window))
 

@@ -195,7 +195,7 @@ class AdaptivePolicy(Policy):
         if self.subnets.known and record.group is not None:
             self._acquit(self.subnets.passed(record.group, pick, outcome), outcome)
         if pick.how is How.WORKING:
-            self.limit.passed(pick.levels, outcome.now)
+            self.limit.passed(pick.levels, outcome.now, outcome.sent)
             if pick.trial:
                 self.limit.trial_passed(pick.levels, outcome.now)
         else:

@@ -10,6 +10,7 @@ that it succeeds, less the risk at its intensity, per cost of a request, half of
 from __future__ import annotations
 
 import math
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from scrapy_session_filter.policies.adaptive.intensity import DECAYING, bin_of
@@ -29,6 +30,10 @@ ELITE_LOOK = 4
 """How many of them are of the elite."""
 SPARE = 1.5
 """Size of the elite under a limit, relative to what the whole crawl needs at that limit."""
+LEAD, FOLLOWERS = 2.0, 3
+"""One session of a short list gets so many times the others' share of requests on top of its own: it
+meets an unknown limit while they are a third of the way there, and they need not be banned to learn
+of it. Not where fewer would be spared."""
 SHARING = 0.1
 """By how much each request in flight slows the others of the session down."""
 SPREADING = 0.25
@@ -67,6 +72,7 @@ class WorkingSet:
         self._elite: list[Record] = []
         self._usual = math.inf  # value of a chosen session; infinite until there was one
         self._others_first = False
+        self._leader: Record | None = None
         self.total = 0  #: also those that cannot take a request for now
         self.mean = 0.8  #: chance of success of a working session
         self.latency = 0.0  #: seconds of a success; 0 until there was one
@@ -142,6 +148,29 @@ class WorkingSet:
         for _ in range(left):
             yield members[int(rnd() * n)]
 
+    def _ahead(self, ask: Ask, limit: Limit) -> Record | None:
+        """Return the session that goes ahead of the others of a short list, if it is its turn.
+
+        It goes no further than the cap, or than the whole crawl would drive them all.
+        """
+        members, latency = self._members, self.latency
+        if len(members) <= FOLLOWERS or not latency:
+            return None
+        leader = self._leader
+        if leader is None or leader.place < 0:
+            leader = max(
+                self._look(few=True),
+                key=lambda each: each.meter.level(limit.scale, ask.now) if each.meter else 0.0,
+            )
+            self._leader = leader
+        if self._rng.random() * len(members) > LEAD or leader.meter is None:
+            return None
+        session = leader.session
+        if session.in_flight > leader.good or session.id in ask.avoid:
+            return None
+        most = min(limit.cap, self._slots / latency * limit.window / len(members))
+        return leader if leader.meter.level(limit.scale, ask.now) <= most else None
+
     def _room(self, limit: Limit) -> float:
         """Return how large the elite may be: a session per slot, or as many as the limit takes."""
         if limit.cap == math.inf or not self.latency:
@@ -193,7 +222,11 @@ class WorkingSet:
         trial, trial_cap = (limit.trial if trials else -1), limit.trial_cap
         tried, tried_level = None, 0.0
         enough = self._usual if len(self._members) > LOOK else math.inf
-        for record in self._look(few):
+        looked = self._look(few)
+        leader = self._ahead(ask, limit) if few else None
+        if leader is not None:
+            looked, enough = chain((leader,), looked), 0.0
+        for record in looked:
             session = record.session
             in_flight = session.in_flight
             if in_flight > record.good or (avoid and session.id in avoid):
@@ -215,7 +248,7 @@ class WorkingSet:
                 if trial >= 0 and level > tried_level and meter.level(trial, now) <= trial_cap:
                     tried, tried_level = record, level  # the farthest over the cap tells most
                 continue
-            if level > safe and not scouts:
+            if level > safe and not scouts and record is not leader:
                 choice.wait = min(choice.wait, 0.2)
                 continue
             risk = table_risk[bin_of(level)]
