@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 
 PACKAGE = "scrapy_session_filter.policies.adaptive"
 CONSTANTS = {
-    "drought": ("PER_SLOT", "PER_CHANCE", "SPAN"),
+    "drought": ("PER_SLOT", "PER_CHANCE", "SPAN", "REST"),
     "ladder": ("FIRST_REST", "EARLIEST", "PRIOR"),
     "policy": ("LONGEST_REST", "TRUSTED", "PASSING"),
     "choosing": ("RISKED", "RESERVED", "PATIENCE"),
     "budget": ("FULL", "CROWDING", "COSTLIEST", "WORTH", "FIRST_OUTAGE"),
     "hazard": ("PRIOR_RISK", "WALL"),
     "limit": ("EVIDENCE", "SCOUTS", "FIRST_SAFE", "SHORTEST_STEP", "LET_GO"),
-    "working": ("LOOK", "ELITE_LOOK", "SPARE", "SPREADING", "SHARING"),
+    "working": ("LOOK", "ELITE_LOOK", "SPARE", "SPREADING", "SHARING", "LEAD"),
 }
 """The constants by the module that documents them: meaning, unit and source are there."""
 

@@ -146,7 +146,7 @@ class Limit:
             if near:
                 self.safe = min(self.safe, self.cap)  # beyond the old cap, scouts go first
             raised = self.cap * (1.0 + 0.1 / 2.0**self.met if near else 1.5)
-            if not self.table.is_wall(self.scale, raised):
+            if self.is_told or not self.table.is_wall(self.scale, raised):
                 gone = not self._is_known and raised > LET_GO * self.edge
                 self.cap = math.inf if gone else raised
             self._moved_at, self._steps = now, 1
