@@ -342,12 +342,11 @@ def test_the_cap_does_not_grow_into_a_wall() -> None:
 def test_a_wall_holds_only_where_it_bans(told: float | None) -> None:
     """Where the site says itself that it was too fast, the cap is raised: that costs a page, no ban."""
     limit = Limit()
-    ramp(limit, allowed=20, window=60.0)
-    for _ in range(30):
-        limit.table.blocked((limit.cap * 1.6,) * len(WINDOWS))
-    if told is not None:
-        limit.blocked((1.0,) * len(WINDOWS), 3000.0, retry_after=told)
+    for _ in range(300):
+        limit.passed((5.0,) * len(WINDOWS), 0.0)
+    for now in range(30):
+        limit.blocked((24.0,) * len(WINDOWS), float(now), retry_after=told)
     before = limit.cap
-    for now in range(3001, 3101):
-        limit.passed((before,) * len(WINDOWS), float(now))
+    for now in range(100, 160):
+        limit.passed((0.9 * before,) * len(WINDOWS), float(now))
     assert (limit.cap > before) is (told is not None)
