@@ -258,7 +258,8 @@ def test_a_logged_out_session_is_renewed_once(
     # one that was still signing in when all were expelled signs in again as a new one
     assert 0 < result.log.count("renewal=True") <= renewed
     assert stat(result, "inits/started") == len(sessions) + renewed
-    assert 0 < stat(result, "logged_out") <= 16
+    # what is in flight when one is found out, and what the others take until they are
+    assert 0 < stat(result, "logged_out") <= 16 * renewed
     assert stat(result, "sessions/retired") == stat(result, "retries") == 0
     retried = [path for asked in sessions.values() for path in asked]
     assert max(Counter(path for path in retried if "page" in path).values()) == 2
