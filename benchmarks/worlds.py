@@ -27,6 +27,11 @@ DONE = (OK, NOTFOUND)
 Range = tuple[float, float]
 
 
+def log_uniform(rng: random.Random, low: float, high: float) -> float:
+    """Draw a number of which the logarithm is uniform."""
+    return math.exp(rng.uniform(math.log(low), math.log(high)))
+
+
 @dataclass
 class Cfg:
     """One scenario. Everything from `n` on is hidden from policies."""
@@ -102,7 +107,7 @@ class World:
                     for i in range(n)
                 ]
             )
-            self.r.append(self._log_uniform(cfg.r) if cfg.r else 0.0)
+            self.r.append(log_uniform(self.rng, *cfg.r) if cfg.r else 0.0)
             self.left.append([g.uniform(*cfg.budget) for _ in range(n)] if cfg.budget else None)
         self.sub_until = [[0.0] * subnets for _ in range(vendors)]
         self.sub_level = [[0.0] * subnets for _ in range(vendors)]
@@ -116,9 +121,6 @@ class World:
         self.burnt = 0
         self.inflight = [0] * n
         self.born: dict[int, float] = {}  # gateway: session id -> time of its first use
-
-    def _log_uniform(self, bounds: Range) -> float:
-        return math.exp(self.rng.uniform(math.log(bounds[0]), math.log(bounds[1])))
 
     def ip_of(self, sid: int, t: float) -> int:
         """Return the exit of a session now."""
@@ -207,7 +209,7 @@ class World:
         self.burnt += 1
         self.level[v][ip] = 0.0
         for_good = self.rng.random() < c.p_perm
-        self.until[v][ip] = INF if for_good else t + self._log_uniform(c.ban)
+        self.until[v][ip] = INF if for_good else t + log_uniform(self.rng, *c.ban)
         return True
 
     def _subnet_too_fast(self, t: float, ip: int, v: int) -> bool:
@@ -319,18 +321,15 @@ def random_world(i: int) -> Cfg:  # noqa: C901, PLR0912 - a list of independent 
     """Return world ``i`` of a wide family: pools, limits, windows, bans and outages at random."""
     g = random.Random(90000 + i)
 
-    def log_uniform(a: float, b: float) -> float:
-        return math.exp(g.uniform(math.log(a), math.log(b)))
-
     gateway = g.random() < 0.35
-    n = int(log_uniform(15, 6000)) if not gateway else int(log_uniform(300, 20000))
+    n = int(log_uniform(g, 15, 6000)) if not gateway else int(log_uniform(g, 300, 20000))
     c = Cfg(
         f"R{i}",
         pages=4000,
         C=g.choice([8, 16, 32, 64]),
         n=n,
         pool="gateway" if gateway else "list",
-        latency=log_uniform(0.5, 4),
+        latency=log_uniform(g, 0.5, 4),
         lat_sigma=g.uniform(0.1, 0.7),
         per_subnet=g.choice([1, 8, 32, 128]),
     )
@@ -347,19 +346,20 @@ def random_world(i: int) -> Cfg:  # noqa: C901, PLR0912 - a list of independent 
     good = max(n * (1 - c.prebanned) * (1 - c.sub_prebanned), 1)
     if g.random() < 0.65:
         c.window = g.choice([10, 60, 60, 300, 1800])
-        r = max(3.0, demand * c.window * log_uniform(0.4, 30) / good)  # capacity .4 to 30 x demand
+        # capacity .4 to 30 x demand
+        r = max(3.0, demand * c.window * log_uniform(g, 0.4, 30) / good)
         c.r = (r * 0.8, r * 1.2)
         c.ban = g.choice([(60, 60), (600, 600), (100, 2000), (7200, 7200)])
         c.p_perm = g.choice([0, 0, 0.1, 0.5])
         c.hazard = g.random() < 0.25
         c.extend = g.random() < 0.3
     elif g.random() < 0.3 and n > 500:
-        c.budget = (5, log_uniform(30, 300))
+        c.budget = (5, log_uniform(g, 30, 300))
     if g.random() < 0.2:
         subnets = n / c.per_subnet * (1 - c.sub_prebanned)
         c.sub_r = max(5.0, 60 * demand * g.uniform(2, 8) / max(subnets, 1))
     if g.random() < 0.3:
-        c.churn = (log_uniform(100, 3000), log_uniform(100, 2000))
+        c.churn = (log_uniform(g, 100, 3000), log_uniform(g, 100, 2000))
     if g.random() < 0.35:
         c.soft = g.choice([(0.3, 6), (0.7, 3), (1, 9)])
     if g.random() < 0.5:

@@ -21,11 +21,11 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from benchmarks.balancer.contenders import CONTENDERS, Result, run
-from benchmarks.balancer.layouts import LAYOUTS, Layout
+from benchmarks.balancer.layouts import LAYOUTS, Layout, names_of
 from benchmarks.balancer.site import Site
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
 
 PATIENCE, EXTRA = 3.0, 20.0
 
@@ -49,16 +49,7 @@ def _layouts(options: argparse.Namespace) -> list[Layout]:
         return [Layout(**json.loads(text)) for text in options.layout]
     if not options.layouts:
         return list(LAYOUTS.values())
-    return [LAYOUTS[name] for name in _names(options.layouts, LAYOUTS, "--layouts")]
-
-
-def _names(given: str, known: Collection[str], option: str) -> list[str]:
-    names = given.split(",")
-    unknown = [name for name in names if name not in known]
-    if unknown:
-        msg = f"{option}: no {', '.join(unknown)}; there are: {', '.join(known)}"
-        raise SystemExit(msg)
-    return names
+    return [LAYOUTS[name] for name in names_of(options.layouts, LAYOUTS, "--layouts")]
 
 
 def compare(
@@ -94,7 +85,7 @@ def main() -> None:
     parser.add_argument("--plots", default="", help="directory for balancer.png")
     parser.add_argument("--logs", default="", help="directory that keeps the crawls' logs")
     options = parser.parse_args()
-    names = _names(options.contenders, CONTENDERS, "--contenders")
+    names = names_of(options.contenders, CONTENDERS, "--contenders")
     layouts = _layouts(options)
     with TemporaryDirectory(prefix="balancer-runs-") as temporary:
         crawls = compare(layouts, names, Path(options.logs or temporary), seed=options.seed)

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,3 +111,13 @@ LAYOUTS = {
         ),
     )
 }
+
+
+def names_of(given: str, known: Collection[str], option: str) -> list[str]:
+    """Return the names in a command line option; it ends the program where one is unknown."""
+    names = given.split(",")
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        msg = f"{option}: no {', '.join(unknown)}; there are: {', '.join(known)}"
+        raise SystemExit(msg)
+    return names

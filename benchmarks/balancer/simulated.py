@@ -17,13 +17,14 @@ import heapq
 import math
 import random
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from multiprocessing import Pool as Processes
 from statistics import fmean
 from typing import Any
 
-from benchmarks.balancer.layouts import LAYOUTS, Layout
+from benchmarks.balancer.layouts import LAYOUTS, Layout, names_of
 from benchmarks.contender import Product
+from benchmarks.worlds import log_uniform
 from scrapy_session_filter.verdict import OK, Kind, Verdict
 
 LATENCIES, SPREAD = (0.08, 0.2), 0.2
@@ -73,7 +74,7 @@ class Site:
         layout, counter = self.layout, self.counters[exit_]
         if exit_ not in self.good:
             return self.refusal
-        if layout.ban and counter.banned_until > now:
+        if counter.banned_until > now:
             if layout.prolongs:
                 counter.banned_until = now + layout.ban
             return self.refusal
@@ -83,20 +84,16 @@ class Site:
         return self.refusal
 
 
-@dataclass
 class Proxies:
     """What the pool may know of them; the arena's interface."""
 
-    layout: Layout
-    n: int = field(init=False)
-    C: int = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.n, self.C = self.layout.proxies, self.layout.concurrency
+    def __init__(self, layout: Layout) -> None:
+        self.n, self.C = layout.proxies, layout.concurrency
+        self._subnets = max(layout.subnets, math.ceil(layout.proxies / 250))  # a /24 has no more
 
     def group(self, sid: int) -> int:
-        """Return the subnet of a proxy; none has over 250."""
-        return sid * max(self.layout.subnets, -(-self.n // 250)) // self.n
+        """Return the subnet of a proxy."""
+        return sid * self._subnets // self.n
 
 
 def simulate(layout: Layout, seed: int, latency: float) -> tuple[float, float]:
@@ -135,14 +132,11 @@ def random_layout(number: int) -> Layout:
     """Return a layout of a wide family: a crawl that could go faster than the limits allow."""
     rng = random.Random(7000 + number)
 
-    def log_uniform(low: float, high: float) -> float:
-        return math.exp(rng.uniform(math.log(low), math.log(high)))
-
     while True:
-        proxies = int(log_uniform(12, 400))
+        proxies = int(log_uniform(rng, 12, 400))
         good = round(proxies * rng.choice((0.06, 0.1, 0.3, 0.4, 0.5, 0.7, 0.9, 1.0)))
         good = min(max(8, good), proxies)
-        window, limit = rng.choice((5, 10, 10, 10, 15, 20, 30, 60)), int(log_uniform(5, 60))
+        window, limit = rng.choice((5, 10, 10, 10, 15, 20, 30, 60)), int(log_uniform(rng, 5, 60))
         concurrency, rate = rng.choice((16, 32)), good * limit / window
         pages = int(rng.uniform(25, 60) * rate)
         if concurrency / fmean(LATENCIES) > 1.4 * rate and 400 <= pages <= 5000:
@@ -184,7 +178,7 @@ def main() -> None:
     if options.random:
         layouts = [random_layout(number) for number in range(*map(int, options.random.split(":")))]
     else:
-        layouts = [LAYOUTS[name] for name in options.layouts.split(",")]
+        layouts = [LAYOUTS[name] for name in names_of(options.layouts, LAYOUTS, "--layouts")]
     runs = [(seed, latency) for seed in range(1, options.seeds + 1) for latency in LATENCIES]
     print("| | time | worst | over twice | requests a page |\n|---|---:|---:|---:|---:|")
     everything = []

@@ -85,7 +85,6 @@ class Limit:
         self._hits = 0
         self._fits = 0
         self._cut_at = self._moved_at = -math.inf  # when a block, or anything, last moved the cap
-        self._steps = 1  # until it may be raised
         self._last_cut: _Cut | None = None
         self._hint = -1
         self._since: float | None = None  # when it began to watch
@@ -141,7 +140,8 @@ class Limit:
                 most = self.safe * SAFE_STEP
                 self.safe = min(most, level) if capped else most
                 self._hits = 0
-        if level > 0.8 * self.cap and now > self._moved_at + self._steps * self._step:
+        steps = 2 if self._moved_at == self._cut_at else 1  # a block was the last to move it
+        if level > 0.8 * self.cap and now > self._moved_at + steps * self._step:
             near = self._is_known and 0.7 * self.edge < self.cap < 1.2 * self.edge
             if near:
                 self.safe = min(self.safe, self.cap)  # beyond the old cap, scouts go first
@@ -149,7 +149,7 @@ class Limit:
             if self.is_told or not self.table.is_wall(self.scale, raised):
                 gone = not self._is_known and raised > LET_GO * self.edge
                 self.cap = math.inf if gone else raised
-            self._moved_at, self._steps = now, 1
+            self._moved_at = now
 
     def blocked(self, levels: Levels, now: float, *, retry_after: float | None = None) -> None:
         """Learn from a working session's block.
@@ -200,7 +200,6 @@ class Limit:
         least = 0.7 * self.cap if self.cap < math.inf else 0.0
         self.cap = max(min(self.cap, BELOW * level), least, LEAST_CAP)
         self._cut_at = self._moved_at = now
-        self._steps = 2
 
     def cleared(self, levels: Levels, now: float) -> None:
         """Take a block back that was gone at once, and what it did to the cap."""
