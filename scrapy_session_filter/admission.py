@@ -18,17 +18,21 @@ if TYPE_CHECKING:
 logger = logging.getLogger("scrapy_session_filter")
 
 _HTTP = ("http://", "https://")
+#: meta of requests that go without a session, or may not have one
+_UNUSUAL = frozenset((OPT_OUT, "proxy", "cookiejar", "playwright_context"))
 
 
 def goes_without(request: Request, count: Callable[[str], None] = lambda why: None) -> bool:
     """Return whether a request goes its own way; ``count`` hears why, as the name of a stat."""
-    if request.meta.get(OPT_OUT) is False:
+    meta = request.meta
+    if OPT_OUT in meta and meta[OPT_OUT] is False:
         count("opted_out")
         return True
-    if request.meta.get("proxy"):
+    if meta.get("proxy"):
         count("own_proxy")
         return True
-    return request.url[:5].lower() == "data:"
+    url = request.url
+    return not url.startswith(_HTTP) and url[:5].lower() == "data:"
 
 
 def needs_session(
@@ -39,9 +43,14 @@ def needs_session(
     ``of_engine`` says what its download engine has against one, ``count`` hears what is not usual.
     Raises `IgnoredRefused` where the request cannot carry a session: it must not go out without.
     """
-    if goes_without(request, count):
+    if _UNUSUAL.isdisjoint(request.meta) and request.url.startswith(_HTTP):
+        why = of_engine(request)  # most requests: only the engine may have something against it
+    elif goes_without(request, count):
         return False
-    if (why := _refusal(request, of_engine)) is not None:
+    else:
+        why = _refusal(request, of_engine)
+    if why is not None:
+        why = f'{request} was refused: {why}. Without a session, pass meta "{OPT_OUT}": False'
         count("refused")
         logger.error("%s", why)
         raise IgnoredRefused(why)
@@ -51,15 +60,10 @@ def needs_session(
 def _refusal(request: Request, of_engine: Callable[[Request], str | None]) -> str | None:
     meta = request.meta
     if not request.url[:8].lower().startswith(_HTTP):
-        what = f"{urlparse_cached(request).scheme}: requests ignore proxies"
-    elif "proxy" in meta:
-        what = 'its meta "proxy" is empty, so it would go out directly'
-    elif meta.get("cookiejar") is not None:
-        what = f'it brings its own "cookiejar"; to stay with a visitor pass meta "{PIN}"'
-    elif meta.get("playwright_context") is not None:
-        what = f'it brings its own "playwright_context"; to stay with a visitor pass meta "{PIN}"'
-    elif (why := of_engine(request)) is not None:
-        what = why
-    else:
-        return None
-    return f'{request} was refused: {what}. Without a session, pass meta "{OPT_OUT}": False'
+        return f"{urlparse_cached(request).scheme}: requests ignore proxies"
+    if "proxy" in meta:
+        return 'its meta "proxy" is empty, so it would go out directly'
+    for own in ("cookiejar", "playwright_context"):
+        if meta.get(own) is not None:
+            return f'it brings its own "{own}"; to stay with a visitor pass meta "{PIN}"'
+    return of_engine(request)

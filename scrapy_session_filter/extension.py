@@ -20,7 +20,7 @@ from scrapy_session_filter.claiming import EVERY, ClaimKeeper
 from scrapy_session_filter.engine_pulse import EnginePulse
 from scrapy_session_filter.engines import Engines
 from scrapy_session_filter.exceptions import ConfigurationError, SessionFilterError
-from scrapy_session_filter.garbage import crawl_begins, crawl_ended
+from scrapy_session_filter.garbage import crawl_begins, crawl_ended, crawl_is_made
 from scrapy_session_filter.initiating import InitRunner
 from scrapy_session_filter.judging import AnswerJudge
 from scrapy_session_filter.leases import HeldLeases
@@ -91,6 +91,7 @@ class SessionFilterExtension:
         return extension
 
     def __init__(self, crawler: Crawler, settings: SessionFilterSettings) -> None:
+        crawl_is_made()
         self.crawler = crawler
         self.settings = settings
         self.clock = time.monotonic
@@ -297,7 +298,10 @@ class SessionFilterExtension:
 
     def site_of(self, request: Request) -> str:
         """Return the key of the pool a request belongs to."""
-        return str(request.meta.get(SITE) or self.settings.site_key(request))
+        meta = request.meta
+        if meta.get(SITE):
+            return str(meta[SITE])
+        return self.settings.site_key(request)
 
     def load_of(self, site: str, pin: str | None = None) -> tuple[float, int]:
         """Return for how many seconds the queue should keep a site's requests, and how many are out.

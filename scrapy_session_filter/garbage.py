@@ -36,6 +36,12 @@ _frozen = False
 _spared = False
 
 
+def crawl_is_made() -> None:
+    """Collect what is left of the last crawl, unless another one runs: else it would be set aside."""
+    if not _crawls and _last is not None and _last() is not None:
+        gc.collect()
+
+
 def crawl_begins(crawl: object) -> None:
     """Set aside what is alive by now, until the crawl ends, unless another one runs.
 
@@ -45,8 +51,6 @@ def crawl_begins(crawl: object) -> None:
         alone = not _crawls
         _crawls.add(crawl)
     if alone:
-        if _last is not None and _last() is not None:
-            gc.collect()  # else all that is left of the last crawl would be set aside, too
         _freeze()
         _look_less_often()
 

@@ -84,27 +84,29 @@ class SessionFilterMiddleware:
 
     async def process_request(self, request: Request) -> Request | None:
         """Put a session on the request; wait for one if need be, within bounds."""
-        track = Track.of(request)
-        inits = self._extension.inits
-        if inits is not None and track is not None and track.init:
-            inits.put_on(request, track)
+        extension, track, how = self._extension, Track.of(request), Arrival.NEW
+        if track is None:
+            track = Track()
+        elif track.init and extension.inits is not None:
+            extension.inits.put_on(request, track)
             return None
-        how = arrival(request, track)
-        track = Track() if track is None else self._take_over(request, track, how)
-        if not needs_session(request, self._extension.binding.refusal, self._extension.count):
+        else:
+            how = arrival(request, track)
+            track = self._take_over(request, track, how)
+        if not needs_session(request, extension.binding.refusal, extension.count):
             return None
         # A copy of ours that comes back without having been scheduled is looped by download_async.
         track.inline = is_inline(request) or (how is Arrival.AGAIN and not track.scheduled)
         goes_on = how is Arrival.REDIRECT and track.site and track.session
         try:
-            site = track.site if goes_on and track.site else self._extension.site_of(request)
-            pool = await self._extension.pools.get(site)
+            site = track.site if goes_on and track.site else extension.site_of(request)
+            pool = extension.pools.at_hand(site) or await extension.pools.get(site)
         except StoreError as error:
             return await self._without_store(request, track, error)
         if goes_on and track.session:
             lease = pool.resume(track.session)
             if lease is None:
-                self._extension.count("redirects_restarted")
+                extension.count("redirects_restarted")
                 return again(request, track)
         else:
             lease = await self._acquirer.acquire(request, track, pool)
@@ -112,7 +114,7 @@ class SessionFilterMiddleware:
                 if track.inline:
                     msg = f"{request}: the spider closes, or {pool.site} is given up"
                     raise IgnoredRefused(msg)
-                self._extension.count("given_back")
+                extension.count("given_back")
                 return again(request, track)
         self._assign(request, track, pool, lease)
         return None
@@ -150,17 +152,17 @@ class SessionFilterMiddleware:
         return track
 
     def _assign(self, request: Request, track: Track, pool: SessionPool, lease: Lease) -> None:
-        extension, session = self._extension, lease.session
+        extension, session, meta = self._extension, lease.session, request.meta
         track.marks = extension.binding.put_on(request, session)
         track.session, track.site, track.lease = session.id, pool.site, lease.id
         track.run = extension.run
-        track.retry_times = request.meta.get("retry_times", 0)
-        track.redirect_times = request.meta.get("redirect_times", 0)
+        track.retry_times = meta.get("retry_times", 0)
+        track.redirect_times = meta.get("redirect_times", 0)
         track.returned = track.scheduled = track.lifted = False
         track.asked = None
         track.stays = False
         track.put_on(request)
-        request.meta.pop("download_latency", None)  # of an earlier attempt
+        meta.pop("download_latency", None)  # of an earlier attempt
         extension.leases.hold(lease, pool, request)
         extension.count("requests")
         logger.debug(
@@ -189,14 +191,17 @@ class SessionFilterMiddleware:
             if not track.renewed:
                 return self._renew(request, track, held, response)
             verdict = LOGGED_OUT
-        request.meta[PIN] = held.lease.session.id
-        request.meta[VERDICT] = verdict.as_dict()
+        meta = request.meta
+        meta[PIN] = held.lease.session.id
+        meta[VERDICT] = verdict.as_dict()
         if inits is not None and inits.judged(held.lease, verdict):
             return response
         if self._judge.is_followed(request, response, verdict):
             self._go_on(request, held, verdict)
             return response
         self._report(request, held, verdict)
+        if verdict.kind is Kind.OK:
+            return response
         return self._answer(request, verdict, response) or response
 
     def _renew(
@@ -238,15 +243,15 @@ class SessionFilterMiddleware:
     def _report(self, request: Request, held: Held, verdict: Verdict) -> None:
         extension, lease = self._extension, held.lease
         extension.numbers.count_verdict(verdict)
-        if verdict.is_block and is_robots(request):
-            held.pool.abandon(lease)
-        else:
-            now = extension.clock()
-            latency = request.meta.get("download_latency")
-            sent = lease.acquired if latency is None else max(lease.acquired, now - latency)
-            held.pool.report(lease, verdict, sent=sent, latency=latency or now - sent)
         if verdict.kind is not Kind.OK:
             logger.debug("%s through session %s: %s", request, lease.session.id, verdict)
+            if verdict.is_block and is_robots(request):
+                held.pool.abandon(lease)
+                return
+        now = extension.clock()
+        latency = request.meta.get("download_latency")
+        sent = lease.acquired if latency is None else max(lease.acquired, now - latency)
+        held.pool.report(lease, verdict, sent=sent, latency=latency or now - sent)
 
     def _answer(
         self, request: Request, verdict: Verdict, response: Response | None

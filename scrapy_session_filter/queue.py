@@ -115,10 +115,12 @@ class SessionAwarePriorityQueue:
         if self._extension is None or goes_without(request):
             return _FREE
         site = self._extension.site_of(request)
-        pin = request.meta.get(PIN)
-        track = None if pin is None else Track.of(request)
+        if PIN not in request.meta:
+            return site
+        pin, track = request.meta[PIN], Track.of(request)
         # One that was given back waits apart: its site may go on while its session rests.
-        return f"{site}\n{pin}" if track is not None and track.returned else site
+        waits = pin is not None and track is not None and track.returned
+        return f"{site}\n{pin}" if waits else site
 
     def push(self, request: Request) -> None:
         """Queue a request under its site."""
@@ -169,6 +171,8 @@ class SessionAwarePriorityQueue:
     def _load_of(self, site: str) -> tuple[float, int]:
         if self._extension is None or site == _FREE:
             return 0.0, 0
+        if "\n" not in site:
+            return self._extension.load_of(site)
         return self._extension.load_of(*site.split("\n", 1))
 
     def _drop_empty(self) -> None:
@@ -194,7 +198,7 @@ class SessionAwarePriorityQueue:
         return {_STATE: {site: queue.close() for site, queue in self._queues.items()}}
 
     def __len__(self) -> int:
-        return sum(len(queue) for queue in self._queues.values())
+        return sum(map(len, self._queues.values()))
 
 
 def _folder(site: str) -> str:

@@ -77,32 +77,38 @@ class Track:
     @classmethod
     def of(cls, request: Request) -> Track | None:
         """Return the request's track, or None."""
-        saved = request.meta.get(META_KEY)
-        if saved is None:
+        meta = request.meta
+        if META_KEY not in meta:
             return None
-        track = cls(**saved)
+        track = cls(**meta[META_KEY])
         track.avoid = list(track.avoid)  # copies of a request share what is in their meta
         return track
 
     def put_on(self, request: Request) -> None:
         """Write the track to the request, as plain values; of what few requests have, only that."""
-        saved = dict(zip(_HELD, _held(self), strict=True))
+        saved: dict[str, Any] = {
+            "session": self.session,
+            "site": self.site,
+            "lease": self.lease,
+            "run": self.run,
+            "marks": self.marks,
+        }
         rest = _rest(self)
         if rest != _BLANK:
             saved |= {n: v for n, v, blank in zip(_REST, rest, _BLANK, strict=True) if v != blank}
         request.meta[META_KEY] = saved
 
 
-_HELD = ("session", "site", "lease", "run", "marks")
+_HELD = ("session", "site", "lease", "run", "marks")  #: what every request with a session has
 _REST = tuple(field.name for field in fields(Track) if field.name not in _HELD)
-_held, _rest = attrgetter(*_HELD), attrgetter(*_REST)
+_rest = attrgetter(*_REST)
 _BLANK = _rest(Track())
 
 
 def lease_of(request: Request) -> str | None:
     """Return the id of the lease under which a request is out, or None."""
-    saved = request.meta.get(META_KEY)
-    return None if saved is None else saved.get("lease")
+    meta = request.meta
+    return meta[META_KEY]["lease"] if META_KEY in meta else None
 
 
 def arrival(request: Request, track: Track | None) -> Arrival:
@@ -124,9 +130,9 @@ def arrival(request: Request, track: Track | None) -> Arrival:
 
 def note_scheduled(request: Request) -> None:
     """Note on a copy of ours that the scheduler has it: somebody will ask for it."""
-    saved = request.meta.get(META_KEY)
-    if saved is not None and saved.get("returned"):
-        request.meta[META_KEY] = {**saved, "scheduled": True}  # copies share what is in their meta
+    meta = request.meta
+    if META_KEY in meta and meta[META_KEY].get("returned"):
+        meta[META_KEY] = {**meta[META_KEY], "scheduled": True}  # copies share what is in their meta
 
 
 def is_inline(request: Request) -> bool:

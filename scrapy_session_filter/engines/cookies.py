@@ -57,7 +57,7 @@ class SessionJars:
     def attach(self, request: Request, session: Session) -> None:
         """Let the request use the session's jar; a restored session's cookies come back here."""
         request.meta[META_KEY] = session.id
-        if session.cookies and session.id not in self._jars:
+        if session.id not in self._jars and session.cookies:
             jar = CookieJar()
             for saved in session.cookies:
                 restore_cookie(jar, saved)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import base64
-from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, Any, ClassVar
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from scrapy.downloadermiddlewares.useragent import UserAgentMiddleware
 from scrapy.http import Headers
@@ -27,23 +27,20 @@ if TYPE_CHECKING:
 
 _PROXY_AUTH = b"Proxy-Authorization"
 
-PREPARED_SETS = 1024
-"""Header sets kept ready for use; desktop browsers in use differ in some hundred."""
-
-_Prepared = tuple[bytes, bytes, "list[bytes] | None", str]
+PREPARED = 4096
+"""Sessions whose proxy and headers are kept ready for use."""
 
 
-@lru_cache(maxsize=4096)
-def _url(endpoint: ProxyEndpoint, session_id: str) -> str:
-    return endpoint.url(session_id)
+class _Wire(NamedTuple):
+    """What of a session goes on its requests, as Scrapy has it there."""
 
-
-@lru_cache(maxsize=4096)
-def _authorization(endpoint: ProxyEndpoint, session_id: str, encoding: str) -> bytes | None:
-    credentials = endpoint.credentials(session_id)
-    if credentials is None:
-        return None
-    return b"Basic " + base64.b64encode(to_bytes(":".join(credentials), encoding=encoding))
+    endpoint: ProxyEndpoint | None
+    headers: Mapping[str, str]
+    url: str | None  #: of the proxy, with the credentials that HttpProxyMiddleware takes off
+    server: str | None  #: what it leaves
+    authorization: list[bytes] | None  #: what it makes of them
+    replacing: list[tuple[bytes, bytes, list[bytes] | None, str]]  #: headers; Scrapy's defaults
+    values: dict[str, bytes]  #: the headers once more, under the names that marks have
 
 
 def _address(proxy: str | None) -> str | None:
@@ -76,7 +73,7 @@ class HttpBinding(EngineBinding):
         self._first_timeout = first_timeout
         self._auth_encoding: str = crawler.settings["HTTPPROXY_AUTH_ENCODING"]
         self._jars = SessionJars(crawler)
-        self._prepared_sets: dict[int, tuple[Mapping[str, str], list[_Prepared]]] = {}
+        self._wires: dict[str, _Wire] = {}
 
     def put_on(self, request: Request, session: Session) -> dict[str, Any]:
         """Set proxy, headers, cookie jar and time-out of the session.
@@ -85,18 +82,20 @@ class HttpBinding(EngineBinding):
         and stays.
         """
         self.scrub(request)  # nothing of another session's, whoever put it there
-        endpoint, meta = session.endpoint, request.meta
-        meta["proxy"] = None if endpoint is None else _url(endpoint, session.id)
+        meta, wire = request.meta, self._wire(session)
+        meta["proxy"] = wire.url
         ours: dict[str, bytes] = {}
         if self.sends_headers:
-            headers = request.headers
-            for key, value, default, name in self._prepared(session.headers):
+            headers, ours = request.headers, wire.values
+            for key, value, default, name in wire.replacing:
                 present = dict.get(headers, key)
                 if present is None or present == default:
                     dict.__setitem__(headers, key, [value])
-                    ours[name] = value
+                else:
+                    ours = {**ours}
+                    del ours[name]
         self._jars.attach(request, session)
-        marks: dict[str, Any] = {"headers": ours, "proxy": endpoint.server if endpoint else None}
+        marks: dict[str, Any] = {"headers": ours, "proxy": wire.server}
         if self._first_timeout and not session.proven:
             timeout = meta.get("download_timeout")
             if (timeout or 1e9) > self._first_timeout:
@@ -106,23 +105,20 @@ class HttpBinding(EngineBinding):
 
     def carries(self, request: Request, session: Session) -> bool:
         """Compare proxy, credentials and jar on the request with the session's."""
-        meta, endpoint = request.meta, session.endpoint
-        if meta.get(JAR_KEY) != session.id:
-            return False
-        if endpoint is None:
-            return meta.get("proxy") is None and _PROXY_AUTH not in request.headers
-        if meta.get("proxy") != endpoint.server:
-            return False
-        expected = _authorization(endpoint, session.id, self._auth_encoding)
-        carried = dict.get(request.headers, _PROXY_AUTH)  # normalised already, see `scrub`
-        return carried == (None if expected is None else [expected])
+        meta, wire = request.meta, self._wire(session)
+        return (
+            meta.get(JAR_KEY) == session.id
+            and meta.get("proxy") == wire.server
+            and dict.get(request.headers, _PROXY_AUTH) == wire.authorization
+        )
 
     def scrub(self, request: Request) -> None:
         """Remove the proxy's credentials, and the session's cookies where a jar will set them anew."""
         headers, meta = request.headers, request.meta
         # Names are normalised already; Headers would do it again at every access.
         dict.pop(headers, _PROXY_AUTH, None)
-        meta.pop("_auth_proxy", None)
+        if "_auth_proxy" in meta:
+            del meta["_auth_proxy"]
         if JAR_KEY in meta and self._jars.enabled and not meta.get("dont_merge_cookies"):
             dict.pop(headers, b"Cookie", None)
 
@@ -147,7 +143,7 @@ class HttpBinding(EngineBinding):
 
     def leave_own(self, request: Request, session: Session) -> None:
         """Remove the session's headers and Scrapy's defaults; leave what the request brought."""
-        ours = [(key, value) for key, value, _, _ in self._prepared(session.headers)]
+        ours = [(key, value) for key, value, _, _ in self._wire(session).replacing]
         defaults = [(key, values[-1]) for key, values in self._defaults.items() if values]
         for key, value in (*ours, *defaults):
             if request.headers.get(key) == value:
@@ -160,6 +156,7 @@ class HttpBinding(EngineBinding):
     def forget(self, session: Session) -> None:
         """Drop the session's jar."""
         self._jars.forget(session)
+        self._wires.pop(session.id, None)
 
     @cached_property
     def _defaults(self) -> Headers:
@@ -171,18 +168,36 @@ class HttpBinding(EngineBinding):
             defaults["User-Agent"] = middleware.user_agent
         return Headers(defaults)
 
-    def _prepared(self, headers: Mapping[str, str]) -> list[_Prepared]:
-        """Return a session's headers as Scrapy keeps them, with the defaults they may replace.
+    def _wire(self, session: Session) -> _Wire:
+        """Return what goes on the session's requests, made once while its exit and headers stay."""
+        wire = self._wires.get(session.id)
+        if (
+            wire is None
+            or wire.endpoint is not session.endpoint
+            or wire.headers is not session.headers
+        ):
+            if len(self._wires) >= PREPARED:
+                self._wires.clear()
+            wire = self._wires[session.id] = self._make_wire(session)
+        return wire
 
-        Header sets are shared by many sessions, so few are kept; `Headers` normalises them once.
-        """
-        known = self._prepared_sets.get(id(headers))
-        if known is None or known[0] is not headers:
-            if len(self._prepared_sets) >= PREPARED_SETS:
-                self._prepared_sets.clear()
-            prepared = [
-                (key, values[-1], dict.get(self._defaults, key), key.decode("latin-1"))
-                for key, values in Headers(headers).items()
-            ]
-            known = self._prepared_sets[id(headers)] = (headers, prepared)
-        return known[1]
+    def _make_wire(self, session: Session) -> _Wire:
+        url = server = authorization = None
+        if (endpoint := session.endpoint) is not None:
+            url, server = endpoint.url(session.id), endpoint.server
+            if (credentials := endpoint.credentials(session.id)) is not None:
+                text = to_bytes(":".join(credentials), encoding=self._auth_encoding)
+                authorization = [b"Basic " + base64.b64encode(text)]
+        headers = [
+            (key, values[-1], key.decode("latin-1"))
+            for key, values in Headers(session.headers).items()
+        ]
+        return _Wire(
+            endpoint,
+            session.headers,
+            url,
+            server,
+            authorization,
+            [(key, value, dict.get(self._defaults, key), name) for key, value, name in headers],
+            {name: value for _, value, name in headers},
+        )

@@ -47,7 +47,8 @@ class Engines:
                 if cls not in made:
                     made[cls] = cls.from_crawler(crawler, settings)
             self._of_scheme[scheme] = [made[cls] for cls in fitting]
-        self._by_name = {_name(binding): binding for binding in made.values()}
+        self._names = {b: global_object_name(type(b)) for b in made.values()}
+        self._by_name = {name: binding for binding, name in self._names.items()}
         self.all = tuple(made.values())
         #: where there is no choice, none is made for each request
         self._only = self.all[0] if self._leaves_no_choice() else None
@@ -82,9 +83,11 @@ class Engines:
 
     def refusal(self, request: Request) -> str | None:
         """Return why a request must not go out with a session, or cannot."""
-        binding = self.of(request)
-        if request.meta.get(_OF_A_BROWSER) and (
-            binding is None or isinstance(binding, HttpBinding)
+        binding, meta = self.of(request), request.meta
+        if (
+            _OF_A_BROWSER in meta
+            and meta[_OF_A_BROWSER]
+            and (binding is None or isinstance(binding, HttpBinding))
         ):
             scheme = urlparse_cached(request).scheme
             return (
@@ -110,11 +113,14 @@ class Engines:
 
     def put_on(self, request: Request, session: Session) -> dict[str, Any]:
         """Have the request's engine put the session on it, and note which one it was."""
-        binding = self._need(request)
+        binding = self.of(request)
+        if binding is None:  # refused before
+            msg = f"{request} has no engine binding"
+            raise LookupError(msg)
         if self._adopting and session.id not in self._adopted:
             self.adopt(session)
         marks = binding.put_on(request, session)
-        marks["engine"] = _name(binding)
+        marks["engine"] = self._names[binding]
         return marks
 
     def renew(self, request: Request) -> None:
@@ -140,13 +146,6 @@ class Engines:
         for binding in self.all:
             binding.forget(session)
 
-    def _need(self, request: Request) -> EngineBinding:
-        binding = self.of(request)
-        if binding is None:  # refused before
-            msg = f"{request} has no engine binding"
-            raise LookupError(msg)
-        return binding
-
 
 def _in_order(changes: dict[Any, float | None]) -> list[type[EngineBinding]]:
     """Return the bindings in order: the built-in ones, changed as the setting says."""
@@ -167,7 +166,3 @@ def _in_order(changes: dict[Any, float | None]) -> list[type[EngineBinding]]:
 def _is_for(cls: type[EngineBinding], handler: Any) -> bool:
     paths = {global_object_name(base) for base in getattr(handler, "__mro__", (handler,))}
     return not paths.isdisjoint(cls.handlers)
-
-
-def _name(binding: EngineBinding) -> str:
-    return global_object_name(type(binding))

@@ -15,6 +15,7 @@ from scrapy_session_filter.garbage import (
     OLDER,
     crawl_begins,
     crawl_ended,
+    crawl_is_made,
     look_again,
     set_aside,
 )
@@ -71,6 +72,7 @@ def collector() -> Iterator[None]:
 
 @contextmanager
 def running(crawl: object) -> Iterator[None]:
+    crawl_is_made()
     crawl_begins(crawl)
     try:
         yield
