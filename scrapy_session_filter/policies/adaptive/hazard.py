@@ -12,7 +12,9 @@ import math
 from typing import Any
 
 from scrapy_session_filter.policies.adaptive.intensity import (
+    BIN_AT,
     BINS,
+    STEPS,
     WINDOWS,
     Levels,
     bin_of,
@@ -62,7 +64,7 @@ class HazardTable:
                 return False
             weight = THINNED
         for counts, level in zip(self.uses, levels):  # noqa: B905 - speed; both are one per scale
-            counts[bin_of(level)] += weight
+            counts[BIN_AT[int(level * STEPS)] if level < STEPS else bin_of(level)] += weight
         self._passed += 1
         if self._passed % REFIT:
             return False
