@@ -307,7 +307,8 @@ class SessionPool:
         if self._hold_until > -math.inf:
             self._hold_until = -math.inf
             self._watcher.ready(self.site)
-        self._waiters.wake_one()
+        if self._waiters.count:
+            self._waiters.wake_one()
 
     def _lease(
         self, session: Session, now: float, attempt: int, decision: Decision, counts: bool = True

@@ -108,14 +108,20 @@ class SitePools:
         """Return a site's pool if it is loaded."""
         return self._pools.get(site)
 
+    def use(self, site: str) -> SessionPool | None:
+        """Return a site's pool if it is loaded, and note that it is used; else `get` loads it."""
+        pool = self._pools.get(site)
+        if pool is not None:
+            self._pools.move_to_end(site)
+        return pool
+
     async def get(self, site: str) -> SessionPool:
         """Return a site's pool; the first time it is loaded from the store.
 
         Raises `StoreError` where the store cannot be read.
         """
-        pool = self._pools.get(site)
+        pool = self.use(site)
         if pool is not None:
-            self._pools.move_to_end(site)
             return pool
         task = self._loading.get(site)
         if task is None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 import math
+import sys
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -97,11 +98,12 @@ class Roster:
         self._limits = limits
         self._rng = rng
         self._limited = bool(limits.concurrency or limits.delay or limits.max_uses)
-        self._most_sessions = (limits.max_sessions if policy.bounded else 0) or math.inf
-        self._most_uses = limits.max_uses or math.inf
+        # without a limit: a number that is never reached, an int where ints are compared
+        self._most_sessions = (limits.max_sessions if policy.bounded else 0) or sys.maxsize
+        self._most_uses = limits.max_uses or sys.maxsize
+        self._most_at_once = limits.concurrency or sys.maxsize
         self._most_age = limits.max_age or math.inf
         self._most_idle = limits.max_idle or math.inf
-        self._most_at_once = limits.concurrency or math.inf
         self._watcher = watcher
         self._on_ready = on_ready
         self.inits: SiteInits | None = None

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from itertools import chain
+from math import floor
 from typing import TYPE_CHECKING
 
 from scrapy_session_filter.policies.adaptive.intensity import BIN_AT, DECAYING, STEPS, bin_of
@@ -131,10 +132,10 @@ class WorkingSet:
         if self._others_first:
             left = ELITE_LOOK
             for _ in range(LOOK - ELITE_LOOK):
-                yield members[int(rnd() * n)]
+                yield members[floor(rnd() * n)]
         if not few:
             for _ in range(min(ELITE_LOOK, len(elite))):
-                at = int(rnd() * len(elite))
+                at = floor(rnd() * len(elite))
                 record = elite[at]
                 if record.place >= 0:
                     left -= 1
@@ -147,7 +148,7 @@ class WorkingSet:
                 if not elite:
                     break
         for _ in range(left):
-            yield members[int(rnd() * n)]
+            yield members[floor(rnd() * n)]
 
     def _ahead(self, ask: Ask, limit: Limit) -> Record | None:
         """Return the session that goes ahead of the others of a short list, if it is its turn.
@@ -222,6 +223,7 @@ class WorkingSet:
         trial, trial_cap = (limit.trial if trials else -1), limit.trial_cap
         tried, tried_level = None, 0.0
         many = len(self.members) > LOOK
+        ranks = many and not few  # the best comes into the elite
         enough = self._usual if many else inf
         looked = self._look(few)
         leader = self._ahead(ask, limit) if few else None
@@ -252,19 +254,22 @@ class WorkingSet:
             if level > safe and not scouts and record is not leader:
                 choice.wait = min(choice.wait, 0.2)
                 continue
-            risk = table_risk[BIN_AT[int(level * STEPS)] if level < STEPS else bin_of(level)]
+            risk = table_risk[BIN_AT[floor(level * STEPS)] if level < STEPS else bin_of(level)]
             good = record.good
             value = (good + prior) / (good + record.bad + 2.0) * (1.0 - 0.9 * risk)
             if cap < inf:
                 value *= 1.0 - SPREADING * (level / cap) ** 2
             time = half * ((record.latency + slow) / (record.weight + 2.0))
-            lasting = value / (0.5 + time)
-            if record.elite:
-                if lasting < worst_value:
-                    worst_value, worst = lasting, record
-            elif lasting > best_value:
-                best_value, best = lasting, record
-            value /= 0.5 + time * (1.0 + SHARING * in_flight)
+            if ranks:
+                lasting = value / (0.5 + time)
+                if record.elite:
+                    if lasting < worst_value:
+                        worst_value, worst = lasting, record
+                elif lasting > best_value:
+                    best_value, best = lasting, record
+            if in_flight:
+                time *= 1.0 + SHARING * in_flight
+            value /= 0.5 + time
             if value > chosen_value:
                 chosen, chosen_value, chosen_risk = record, value, risk
                 if value >= enough:
@@ -275,6 +280,6 @@ class WorkingSet:
             choice.record, choice.value, choice.risk = chosen, chosen_value, chosen_risk
             change = chosen_value - self._usual
             self._usual = chosen_value if change == -inf else self._usual + USUAL_STEP * change
-        if best is not None and many and not few:
+        if best is not None:
             self._promote(best, worst if worst_value < best_value else None, limit)
         return choice
