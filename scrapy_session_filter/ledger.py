@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from scrapy_session_filter.policies.health import SiteHealth
-from scrapy_session_filter.session import Lease, Outcome, Session, State
+from scrapy_session_filter.session import RETIRED, Lease, Outcome, Session
 from scrapy_session_filter.verdict import About, Kind
 
 if TYPE_CHECKING:
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from scrapy_session_filter.proxies import EndpointHealth, SiteProxies
     from scrapy_session_filter.verdict import Verdict
 
+_OK = Kind.OK  # by name: through the class it is dear before Python 3.12
 REPROBE_ODDS = 0.25
 """How much less likely a proxy works for each time that it was blocked on this site before."""
 OTHERS_WINDOW = 60.0
@@ -50,26 +51,22 @@ class Ledger:
             self.hungry_since = now
 
     def outcome(
-        self, lease: Lease, verdict: Verdict, *, now: float, sent: float, latency: float
+        self, lease: Lease, verdict: Verdict, now: float, sent: float, latency: float
     ) -> Outcome:
         """Return what an answer means, given what else is known; the site's health learns of it."""
-        session = lease.session
-        stale = sent < session.blamed or session.state is State.RETIRED
-        if verdict.kind is not Kind.PROXY_ERROR and not self._dry_run:
-            predicted = 0.0 if stale else self._policy.predict(lease)
-            if predicted is None:
-                predicted = self._predict(session)
-            self.health.observe(now, verdict.kind is Kind.OK, predicted)
+        session, health = lease.session, self.health
+        stale = sent < session.blamed or session.state is RETIRED
+        if not self._dry_run:
+            if verdict.kind is _OK:
+                health.passed()
+            elif verdict.kind is not Kind.PROXY_ERROR:
+                predicted = 0.0 if stale else self._policy.predict(lease)
+                if predicted is None:
+                    predicted = self._predict(session)
+                health.failed(now, predicted)
         when, who = self._last_ok
-        return Outcome(
-            verdict,
-            now,
-            sent,
-            latency,
-            stale=stale,
-            site_down=self.health.down,
-            others_pass=who is not session and now - when < OTHERS_WINDOW,
-        )
+        others_pass = who is not session and now - when < OTHERS_WINDOW
+        return Outcome(verdict, now, sent, latency, stale, health.down, others_pass)
 
     def _predict(self, session: Session) -> float:
         if session.proven:
@@ -85,29 +82,37 @@ class Ledger:
 
     def enter(self, session: Session, outcome: Outcome) -> None:
         """Enter an outcome into the session's counters and everybody else's."""
-        kind = outcome.verdict.kind
-        fresh = not outcome.stale
-        if kind in (Kind.OK, Kind.BLOCKED) and not outcome.site_down:
-            self._learn_odds(session, success=kind is Kind.OK)
-        if kind is Kind.OK:
-            session.oks += 1
-            session.errors = 0
-            self._last_ok = (outcome.now, session)
-            self.hungry_since = None
-        elif kind is Kind.BLOCKED:
-            session.blocks += fresh and not outcome.site_down
-        elif kind is not Kind.THROTTLED:
+        if outcome.verdict.kind is _OK:
+            self._passed(session, outcome)
+        else:
+            self._failed(session, outcome)
+
+    def _passed(self, session: Session, outcome: Outcome) -> None:
+        if not (session.oks or outcome.site_down):
+            self._learn_odds(session, success=True)
+        session.oks += 1
+        session.errors = 0
+        self._last_ok = (outcome.now, session)
+        self.hungry_since = None
+        endpoint = session.endpoint
+        if endpoint is not None:
+            self._endpoint_health.worked(endpoint)
+            if self._proxies is not None:
+                self._proxies.worked(endpoint)
+
+    def _failed(self, session: Session, outcome: Outcome) -> None:
+        kind, fresh = outcome.verdict.kind, not outcome.stale
+        if kind is Kind.BLOCKED and not outcome.site_down:
+            self._learn_odds(session, success=False)
+            session.blocks += fresh
+        elif kind in (Kind.PROXY_ERROR, Kind.SITE_ERROR):
             session.errors += fresh
         endpoint = session.endpoint
         if endpoint is None or kind is Kind.SITE_ERROR:
             return
         if kind is not Kind.PROXY_ERROR:
             self._endpoint_health.worked(endpoint)
-            if self._proxies is None:
-                return
-            if kind is Kind.OK:
-                self._proxies.worked(endpoint)
-            elif outcome.verdict.about is About.COUNTRY:
+            if self._proxies is not None and outcome.verdict.about is About.COUNTRY:
                 self._proxies.refuse_country(endpoint)
         elif fresh and not self._dry_run:
             self._endpoint_health.failed(endpoint, outcome.now)

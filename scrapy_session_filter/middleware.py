@@ -100,7 +100,7 @@ class SessionFilterMiddleware:
         goes_on = how is Arrival.REDIRECT and track.site and track.session
         try:
             site = track.site if goes_on and track.site else extension.site_of(request)
-            pool = extension.pools.at_hand(site) or await extension.pools.get(site)
+            pool = extension.pools.use(site) or await extension.pools.get(site)
         except StoreError as error:
             return await self._without_store(request, track, error)
         if goes_on and track.session:

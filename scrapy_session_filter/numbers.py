@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import defaultdict
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -27,12 +28,12 @@ class Numbers:
     """Counts events by name; Scrapy's stats get them at `flush`, as they are dear to reach."""
 
     def __init__(self) -> None:
-        self._counts: dict[str, int] = {}
+        self._counts: defaultdict[str, int] = defaultdict(int)
         self._reasons: set[str] = set()
 
     def count(self, name: str, number: int = 1) -> None:
         """Count an event, or several at once."""
-        self._counts[name] = self._counts.get(name, 0) + number
+        self._counts[name] += number
 
     def count_verdict(self, verdict: Verdict) -> None:
         """Count a verdict by kind, and what was not a page by vendor and reason, up to a bound."""

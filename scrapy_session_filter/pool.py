@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from scrapy_session_filter.exceptions import SessionFilterSessionGone
 from scrapy_session_filter.ledger import Ledger
-from scrapy_session_filter.policies import Ask, Decision
+from scrapy_session_filter.policies import KEEP, Ask, Decision
 from scrapy_session_filter.roster import Limits, Roster, Watcher
-from scrapy_session_filter.session import Lease, Outcome, Session, State
+from scrapy_session_filter.session import LIVE, RESTING, RETIRED, Lease, Outcome, Session
 from scrapy_session_filter.tenure import Tenure
 from scrapy_session_filter.verdict import About, Kind, Strength
 from scrapy_session_filter.waiters import Waiters
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Limits", "SessionPool", "Watcher"]
 
+_OK = Kind.OK  # by name: through the class it is dear before Python 3.12
 SHORTEST_WAIT = 0.02
 """Seconds; a waiter asks again no sooner, unless it is woken."""
 PIN_LOOK = 0.1
@@ -103,7 +104,9 @@ class SessionPool:
 
     # -- acquire ---------------------------------------------------------------------------------
 
-    def try_acquire(self, *, attempt: int = 0, avoid: Collection[str] = ()) -> Lease | float:
+    def try_acquire(  # noqa: C901 - each step is short, and a call of its own costs every page
+        self, *, attempt: int = 0, avoid: Collection[str] = ()
+    ) -> Lease | float:
         """Return a lease, or the seconds after which asking again may help.
 
         ``avoid`` holds the ids of sessions the page has failed on: none of them is leased, nor, where
@@ -113,11 +116,13 @@ class SessionPool:
         self.ledger.ask(now)
         if now >= self._tenure.until:
             return self._lapsed(now)
-        self.roster.tick(now)
-        pause = self.health.gate(now)
+        roster = self.roster
+        if now >= roster.due:
+            roster.tick(now)
+        pause = self.health.gate(now) if self.health.down else 0.0
         if pause > 0:
             return pause
-        can_create = self.roster.can_create(now)
+        can_create = roster.can_create(now)
         if self.inits is not None:
             can_create = self.inits.asked(now, avoid, can_create=can_create)
         while True:
@@ -128,20 +133,20 @@ class SessionPool:
             if session is None:
                 if not can_create:  # a policy that insists
                     return self._wait(now, 1.0, for_all=not avoid)
-                session = self.roster.create(now, group=decision.group, avoid=avoid)
+                session = roster.create(now, group=decision.group, avoid=avoid)
                 if session is None:
                     can_create = False
                     continue
                 if self.inits is not None and session.barred:
                     self.inits.begin(session, now, decision.tag)
-                    can_create = self.roster.has_unused
+                    can_create = roster.has_unused
                     continue
-            elif self.roster.is_expired(session, now):
-                self.roster.retire(session, "idle", now)
-                can_create = self.roster.can_create(now)
+            elif roster.is_expired(session, now):
+                roster.retire(session, "idle", now)
+                can_create = roster.can_create(now)
                 continue
-            elif not self.roster.is_usable(session, now):  # its proxy rests since it was offered
-                self.roster.refresh(session, now)
+            elif not roster.is_usable(session, now):  # its proxy rests since it was offered
+                roster.refresh(session, now)
                 continue
             return self._lease(session, now, attempt, decision)
 
@@ -168,7 +173,7 @@ class SessionPool:
             raise SessionFilterSessionGone(session_id, self.site)
         if self.roster.is_usable(session, now):
             return self._lease(session, now, attempt, Decision(why="pinned"))
-        if session.state is State.RESTING:
+        if session.state is RESTING:
             return max(SHORTEST_WAIT, session.wake - now)
         if session.barred and self.inits is not None:
             self.inits.begin(session, now)
@@ -188,7 +193,7 @@ class SessionPool:
             return 0.0
         if self.inits is not None and session in self.inits.waiting:
             return 0.0  # a request that asks for it has it prepared
-        due = session.wake if session.state is State.RESTING else session.free_at
+        due = session.wake if session.state is RESTING else session.free_at
         return max(PIN_LOOK, due - now)
 
     def resume(self, session_id: str) -> Lease | None:
@@ -198,7 +203,7 @@ class SessionPool:
         """
         session = self.roster.sessions.get(session_id)
         now = self._clock()
-        if session is None or session.state is not State.LIVE or now >= self._tenure.until:
+        if session is None or session.state is not LIVE or now >= self._tenure.until:
             return None
         return self._lease(session, now, 0, Decision(why="redirect"), counts=False)
 
@@ -262,14 +267,18 @@ class SessionPool:
             return math.inf
         if now >= self._tenure.until:
             return self._lapsed(now)
-        self.roster.tick(now)
-        if (
-            self._hold_until <= now
-            and not self.roster.ready
-            and not self.roster.can_create(now)
-            and not (self.inits is not None and self.inits.waiting)
-        ):
-            self._wait(now, LONGEST_HOLD)
+        roster = self.roster
+        if now >= roster.due:
+            roster.tick(now)
+        if self._hold_until <= now:
+            if roster.ready and not self.health.down:
+                return 0.0
+            if (
+                not roster.ready
+                and not roster.can_create(now)
+                and not (self.inits is not None and self.inits.waiting)
+            ):
+                self._wait(now, LONGEST_HOLD)
         return max(self.health.gate(now), self._hold_until - now, 0.0)
 
     def _lapsed(self, now: float) -> float:
@@ -298,24 +307,19 @@ class SessionPool:
         if self._hold_until > -math.inf:
             self._hold_until = -math.inf
             self._watcher.ready(self.site)
-        self._waiters.wake_one()
+        if self._waiters.count:
+            self._waiters.wake_one()
 
     def _lease(
-        self, session: Session, now: float, attempt: int, decision: Decision, *, counts: bool = True
+        self, session: Session, now: float, attempt: int, decision: Decision, counts: bool = True
     ) -> Lease:
         self._leases += 1
-        lease = Lease(
-            f"{session.id}.{self._leases}",
-            session,
-            now,
-            attempt,
-            decision.why,
-            decision.tag,
-            counts=counts,
-        )
+        id_, ended = f"{session.id}.{self._leases}", False
+        lease = Lease(id_, session, now, attempt, decision.why, decision.tag, ended, counts)
         self.in_flight += 1
-        self.roster.take(session, now, counts=counts)
-        self.health.probe(now)
+        self.roster.take(session, now, counts)
+        if self.health.down:
+            self.health.probe(now)
         self.policy.acquired(lease)
         self._watcher.count(f"picks/{decision.why}")
         return lease
@@ -335,13 +339,15 @@ class SessionPool:
             return
         now = self._clock()
         session = lease.session
-        if verdict.is_local:
+        ok = verdict.kind is _OK
+        if not ok and verdict.is_local:
             self.policy.abandoned(lease)
         else:
-            outcome = self.ledger.outcome(lease, verdict, now=now, sent=sent, latency=latency)
+            outcome = self.ledger.outcome(lease, verdict, now, sent, latency)
             self.ledger.enter(session, outcome)
             reaction = self.policy.report(lease, outcome)
-            if not (outcome.stale or outcome.site_down or self._dry_run):
+            costs = not ok or reaction is not KEEP
+            if costs and not (outcome.stale or outcome.site_down or self._dry_run):
                 self._apply(session, reaction, verdict, now)
         self._settle(session, now)
 
@@ -394,7 +400,7 @@ class SessionPool:
         session = lease.session
         self.abandon(lease)
         still = session.inited is not None and lease.acquired >= session.inited
-        if still and session.state is not State.RETIRED and not self._dry_run:
+        if still and session.state is not RETIRED and not self._dry_run:
             self.roster.bar(session, self._clock())
 
     def _end(self, lease: Lease) -> bool:
@@ -410,7 +416,7 @@ class SessionPool:
         self._became_ready()  # whoever waits may look again: the policy may know more now
 
     def _apply(self, session: Session, reaction: Reaction, verdict: Verdict, now: float) -> None:
-        if session.state is State.RETIRED:
+        if session.state is RETIRED:
             return
         if verdict.kind is not Kind.OK:
             session.blamed = now
@@ -450,8 +456,8 @@ class SessionPool:
         """Say in a paragraph what is known of the site."""
         now = self._clock()
         sessions = self.sessions.values()
-        proven = sum(s.proven for s in sessions if s.state is State.LIVE)
-        wakes = [s.wake - now for s in sessions if s.state is State.RESTING]
+        proven = sum(s.proven for s in sessions if s.state is LIVE)
+        wakes = [s.wake - now for s in sessions if s.state is RESTING]
         told = f"{self.site}: {proven} of {len(self.sessions)} sessions work, {len(wakes)} rest"
         if wakes:
             told += f" ({_seconds(min(wakes))} to {_seconds(max(wakes))} more)"

@@ -108,8 +108,8 @@ class SitePools:
         """Return a site's pool if it is loaded."""
         return self._pools.get(site)
 
-    def at_hand(self, site: str) -> SessionPool | None:
-        """Return a site's pool if it is loaded, to be used now."""
+    def use(self, site: str) -> SessionPool | None:
+        """Return a site's pool if it is loaded, and note that it is used; else `get` loads it."""
         pool = self._pools.get(site)
         if pool is not None:
             self._pools.move_to_end(site)
@@ -120,7 +120,7 @@ class SitePools:
 
         Raises `StoreError` where the store cannot be read.
         """
-        pool = self.at_hand(site)
+        pool = self.use(site)
         if pool is not None:
             return pool
         task = self._loading.get(site)

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import heapq
 import math
+import sys
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from scrapy_session_filter.sampling import SampleSet
-from scrapy_session_filter.session import Session, State, new_session_id
+from scrapy_session_filter.session import LIVE, RESTING, RETIRED, Session, new_session_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -88,6 +89,7 @@ class Roster:
         self.removed: list[str] = []  #: ids retired since then
         self.resting = 0
         self.ready = 0  #: sessions that can take a request now
+        self.due = -math.inf  #: when `tick` next has something to do; perhaps earlier
         self._site = site
         self._policy = policy
         self._proxies = proxies
@@ -96,6 +98,12 @@ class Roster:
         self._limits = limits
         self._rng = rng
         self._limited = bool(limits.concurrency or limits.delay or limits.max_uses)
+        # without a limit: a number that is never reached, an int where ints are compared
+        self._most_sessions = (limits.max_sessions if policy.bounded else 0) or sys.maxsize
+        self._most_uses = limits.max_uses or sys.maxsize
+        self._most_at_once = limits.concurrency or sys.maxsize
+        self._most_age = limits.max_age or math.inf
+        self._most_idle = limits.max_idle or math.inf
         self._watcher = watcher
         self._on_ready = on_ready
         self.inits: SiteInits | None = None
@@ -107,14 +115,14 @@ class Roster:
 
     def can_create(self, now: float) -> bool:
         """Return whether `create` may return a session now."""
-        if len(self._unused):
+        if self._unused.members:
             return True
         return self._has_room() and (self._proxies is None or self._proxies.has_free(now))
 
     @property
     def has_unused(self) -> bool:
         """Whether there is a session that could be used, and never had an answer."""
-        return len(self._unused) > 0
+        return bool(self._unused.members)
 
     def create(
         self, now: float, *, group: str | None = None, avoid: Collection[str] = ()
@@ -124,7 +132,7 @@ class Roster:
         Its proxy is of ``group`` if it can, and not that of a session in ``avoid`` if there is
         another. None where proxies or room have run out.
         """
-        if len(self._unused):
+        if self._unused.members:
             unused = self._unused.draw(self._rng, lambda s: s.id in avoid)
             if unused is not None:
                 return unused
@@ -148,8 +156,9 @@ class Roster:
     def join(self, session: Session, now: float) -> None:
         """Take in a session whose proxy is taken for it."""
         self.sessions[session.id] = session
+        self.due = -math.inf
         session.barred = self.inits is not None and session.inited is None
-        self.resting += session.state is State.RESTING
+        self.resting += session.state is RESTING
         self._policy.added(session)
         self.refresh(session, now)
 
@@ -160,37 +169,37 @@ class Roster:
         return len(self.sessions) > len(avoid) or any(id_ not in avoid for id_ in self.sessions)
 
     def _has_room(self) -> bool:
-        bound = self._limits.max_sessions if self._policy.bounded else 0
-        return not bound or len(self.sessions) < bound
+        return len(self.sessions) < self._most_sessions
 
     # -- availability ------------------------------------------------------------------------------
 
     def is_spent(self, session: Session) -> bool:
         """Return whether the session has served all the requests it may."""
-        return bool(self._limits.max_uses) and session.uses >= self._limits.max_uses
+        return session.uses >= self._most_uses
 
     def is_expired(self, session: Session, now: float) -> bool:
         """Return whether the session is too old, or was idle for too long."""
-        age, idle = self._limits.max_age, self._limits.max_idle
-        return bool(
-            (age and now - session.born > age)
-            or (idle and not session.in_flight and now - session.used > idle)
+        return now - session.born > self._most_age or (
+            now - session.used > self._most_idle and not session.in_flight
         )
 
     def is_usable(self, session: Session, now: float, *, barred: bool = False) -> bool:
         """Return whether the session can take a request now; ``barred``: but for its init."""
-        concurrency = self._limits.concurrency
-        return not (
-            session.state is not State.LIVE
-            or session.leaving
-            or session.barred is not barred
-            or session.free_at > now
-            or (concurrency and session.in_flight >= concurrency)
-            or self.is_spent(session)
-            or (session.endpoint and self._endpoint_health.wake(session.endpoint) > now)
+        return (
+            session.state is LIVE
+            and not session.leaving
+            and session.barred is barred
+            and session.free_at <= now
+            and session.in_flight < self._most_at_once
+            and session.uses < self._most_uses
+            and (
+                not self._endpoint_health.faults
+                or session.endpoint is None
+                or self._endpoint_health.wake(session.endpoint) <= now
+            )
         )
 
-    def take(self, session: Session, now: float, *, counts: bool) -> None:
+    def take(self, session: Session, now: float, counts: bool) -> None:
         """Enter one request of a session; ``counts`` is false for the next hop of a redirect."""
         if counts:
             session.uses += 1
@@ -199,7 +208,7 @@ class Roster:
         session.used = now
         session.in_flight += 1
         self.changed.add(session)
-        if self._limited or session in self._unused:
+        if self._limited or (not session.oks and session in self._unused):
             self.refresh(session, now)
 
     def take_back(self, session: Session) -> None:
@@ -209,21 +218,21 @@ class Roster:
 
     def expect(self, session: Session, now: float) -> None:
         """Keep a session that is used up for the next hop of its last request, for some seconds."""
-        if self.is_spent(session) and session.state is State.LIVE and not session.in_flight:
+        if self.is_spent(session) and session.state is LIVE and not session.in_flight:
             self._wake_at(now + HOP_PATIENCE, session)
         else:
             self.give_back(session, now)
 
     def give_back(self, session: Session, now: float) -> None:
         """Bring a session up to date after one of its requests ended."""
-        if session.state is State.RETIRED:
+        if session.state is RETIRED:
             if not session.in_flight:
                 self._watcher.gone(session)
-        elif self.is_spent(session) and not session.in_flight:
+        elif session.uses >= self._most_uses and not session.in_flight:
             self.retire(session, "uses", now)
         else:
             self.changed.add(session)
-            if self._limited or not session.ready or not session.proven:
+            if self._limited or not session.ready or not session.oks:
                 self.refresh(session, now)
 
     def refresh(self, session: Session, now: float) -> None:
@@ -238,7 +247,7 @@ class Roster:
             else:
                 self._policy.busy(session)
         if not usable:
-            when = session.wake if session.state is State.RESTING else session.free_at
+            when = session.wake if session.state is RESTING else session.free_at
             if session.endpoint is not None:
                 when = max(when, self._endpoint_health.wake(session.endpoint))
             if when > now:
@@ -266,27 +275,30 @@ class Roster:
     def _wake_at(self, when: float, session: Session) -> None:
         self._timer_count += 1
         heapq.heappush(self._timers, (when, self._timer_count, session))
+        self.due = min(self.due, when)
 
     def tick(self, now: float) -> None:
         """Let happen what is due: sessions wake up, become free again, or are too old."""
         while self._timers and self._timers[0][0] <= now:
             session = heapq.heappop(self._timers)[2]
-            if session.state is State.RETIRED:
+            if session.state is RETIRED:
                 continue
-            if session.state is State.RESTING and session.wake <= now:
-                session.state = State.LIVE
+            if session.state is RESTING and session.wake <= now:
+                session.state = LIVE
                 self.resting -= 1
                 self.changed.add(session)
             if self.is_spent(session) and not session.in_flight:
                 self.retire(session, "uses", now)
             else:
                 self.refresh(session, now)
-        age = self._limits.max_age
-        while age and self.sessions:
+        due = self._timers[0][0] if self._timers else math.inf
+        while self.sessions:
             oldest = next(iter(self.sessions.values()))
-            if now - oldest.born <= age:
+            if now - oldest.born <= self._most_age:
+                due = min(due, oldest.born + self._most_age)
                 break
             self.retire(oldest, "age", now)
+        self.due = due
 
     def next_due(self) -> float:
         """Return when a session or a proxy next becomes available by itself; may be infinity."""
@@ -300,10 +312,10 @@ class Roster:
     def rest(self, session: Session, seconds: float, now: float) -> None:
         """Take a session out for a time; a longer rest that it has already stays."""
         wake = now + min(seconds, LONGEST_REST)
-        if session.state is State.RETIRED or session.wake >= wake:
+        if session.state is RETIRED or session.wake >= wake:
             return
-        if session.state is State.LIVE:
-            session.state = State.RESTING
+        if session.state is LIVE:
+            session.state = RESTING
             self.resting += 1
             self._watcher.count("sessions/rested")
         session.wake = wake
@@ -313,7 +325,7 @@ class Roster:
 
     def retire(self, session: Session, reason: str, now: float) -> None:
         """Take a session out for good; ``reason`` names a stat, after ``"blocked"`` its proxy rests."""
-        if session.state is State.RETIRED:
+        if session.state is RETIRED:
             return
         self._take_out(session)
         self.removed.append(session.id)
@@ -332,8 +344,9 @@ class Roster:
             self._watcher.gone(session)
 
     def _take_out(self, session: Session) -> None:
-        self.resting -= session.state is State.RESTING
-        session.state = State.RETIRED
+        self.due = -math.inf
+        self.resting -= session.state is RESTING
+        session.state = RETIRED
         if session.ready:
             session.ready = False
             self.ready -= 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
     from random import Random
 
 T = TypeVar("T")
@@ -17,43 +17,39 @@ class SampleSet(Generic[T]):
     Members are compared by identity or hash, as in a `set`.
     """
 
-    __slots__ = ("_members", "_places")
+    __slots__ = ("_places", "members")
 
     def __init__(self) -> None:
-        self._members: list[T] = []
+        #: in no particular order: to be read at once and not to be changed
+        self.members: list[T] = []
         self._places: dict[T, int] = {}
 
     def __len__(self) -> int:
-        return len(self._members)
+        return len(self.members)
 
     def __contains__(self, member: T) -> bool:
         return member in self._places
 
     def __iter__(self) -> Iterator[T]:
-        return iter(self._members)
+        return iter(self.members)
 
     def __getitem__(self, index: int) -> T:
-        return self._members[index]
-
-    @property
-    def members(self) -> Sequence[T]:
-        """The members in no particular order: a view, to be read at once and not to be changed."""
-        return self._members
+        return self.members[index]
 
     def add(self, member: T) -> None:
         """Add a member; adding it twice changes nothing."""
         if member not in self._places:
-            self._places[member] = len(self._members)
-            self._members.append(member)
+            self._places[member] = len(self.members)
+            self.members.append(member)
 
     def discard(self, member: T) -> None:
         """Remove a member if it is one."""
         place = self._places.pop(member, None)
         if place is None:
             return
-        last = self._members.pop()
-        if place < len(self._members):  # it was not the last itself
-            self._members[place] = last
+        last = self.members.pop()
+        if place < len(self.members):  # it was not the last itself
+            self.members[place] = last
             self._places[last] = place
 
     def draw(self, rng: Random, refuse: Callable[[T], bool] | None = None) -> T | None:
@@ -61,7 +57,7 @@ class SampleSet(Generic[T]):
 
         With ``refuse`` it looks on from a random place until one passes: O(refused members).
         """
-        members = self._members
+        members = self.members
         count = len(members)
         if not count:
             return None

@@ -61,6 +61,10 @@ class State(Enum):
     RETIRED = "retired"
 
 
+LIVE, RESTING, RETIRED = State.LIVE, State.RESTING, State.RETIRED
+"""The states, for what runs at every request: through the class they are dear before Python 3.12."""
+
+
 @dataclass(slots=True, eq=False)
 class Session:
     """One visitor as a site sees it: proxy, header set and cookies, under one id.

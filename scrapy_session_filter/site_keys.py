@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from functools import lru_cache, wraps
 from typing import TYPE_CHECKING, Any
-from urllib.parse import SplitResult
+from urllib.parse import urlsplit
 
 import tldextract
 from scrapy import Request
@@ -37,8 +37,12 @@ def host_key(request: Request) -> str:
 
 def domain_key(request: Request) -> str:
     """Return the registrable domain (``example.co.uk`` of ``www.example.co.uk``), else the host."""
-    parts = urlparse_cached(request)
-    return _domain(parts.scheme, parts.netloc)
+    url = request.url
+    end = url.find("/", url.find("://") + 3)
+    if end < 0:  # no path, but perhaps a query, which is no part of the key
+        parts = urlparse_cached(request)
+        return _domain(f"{parts.scheme}://{parts.netloc}")
+    return _domain(url[:end])
 
 
 def all_key(request: Request) -> str:  # noqa: ARG001 - of one form with the others
@@ -47,8 +51,10 @@ def all_key(request: Request) -> str:  # noqa: ARG001 - of one form with the oth
 
 
 @lru_cache(maxsize=10_000)
-def _domain(scheme: str, netloc: str) -> str:
-    host = SplitResult(scheme, netloc, "", "", "").hostname or scheme
+def _domain(start: str) -> str:
+    """Return the domain of a URL up to its path; a site has but a few of those."""
+    parsed = urlsplit(start)
+    host = parsed.hostname or parsed.scheme
     parts = _extract(host)
     return f"{parts.domain}.{parts.suffix}" if parts.domain and parts.suffix else host
 
@@ -72,7 +78,7 @@ def site_key_function(value: object) -> Callable[[Request], str]:
     """
     if isinstance(value, str) and value in _BUILT_IN:
         if value == "domain":
-            _domain("http", "example.com")  # reads the suffix list now, not amid the crawl
+            _domain("http://example.com")  # reads the suffix list now, not amid the crawl
         return _BUILT_IN[value]
     expected = "'domain', 'host', 'all' or the import path of a function that takes a request"
     function: Any = (

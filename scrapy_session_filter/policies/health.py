@@ -36,58 +36,55 @@ class SiteHealth:
     """Tells an outage of the site from blocked sessions, and holds requests back meanwhile.
 
     Pure: every method is handed the time, in seconds of a clock that only runs forward. The pool
-    calls `gate` before it asks its policy, `probe` when a request then goes out, and `observe` with
-    every answer except transport errors (they speak of proxies, not of the site).
+    calls `gate` before it asks its policy and `probe` when a request then goes out, which is for when
+    the site is `down`, and `passed` or `failed` with every answer except transport errors (they speak
+    of proxies, not of the site).
     """
 
-    __slots__ = ("_down", "_next", "_pause", "_suspicion", "_trials", "_until", "since")
+    __slots__ = ("_next", "_pause", "_suspicion", "_trials", "_until", "down", "since")
 
     def __init__(self) -> None:
         self.since: float | None = None
         """When the running streak of failures began (it has no success in it), or None."""
-        self._down = False
+        self.down = False  #: the site looks down: failures blame no session
         self._suspicion = 0.0  # nats
         self._pause = _PAUSE  # how long the next pause will be
         self._until = 0.0  # end of the running pause; trials follow it
         self._next = 0.0  # when the next probe or trial may go out
         self._trials = 0  # failed since the pause ended
 
-    @property
-    def down(self) -> bool:
-        """Whether the site looks down: failures blame no session."""
-        return self._down
+    def passed(self) -> None:
+        """Take in a success; any 404 is one, a SITE_ERROR is not."""
+        self._clear()
+        self._pause = _PAUSE
 
-    def observe(self, now: float, ok: bool, predicted: float) -> None:
-        """Take in one answer.
+    def failed(self, now: float, predicted: float) -> None:
+        """Take in a failure.
 
         ``predicted`` is the chance of success (0..1) that this request had as we know it *now*, at
         the report: taken when it was sent, the first requests of an unlucky start would look like
-        an outage. Any 404 is ``ok``; a SITE_ERROR is not.
+        an outage.
         """
-        if ok:
-            self._clear()
-            self._pause = _PAUSE
-            return
         if self.since is None:
             self.since = now
-        if self._down and now < self._until:
+        if self.down and now < self._until:
             return  # answers to what was in flight, and failed probes, prove nothing new
         self._suspicion += math.log(_FAILS / (1.0 - min(max(predicted, _LEAST), _MOST)))
         if self._suspicion > _ALARM:
-            self._down = True
+            self.down = True
             self._suspicion = _AGAIN
             self._until = now + self._pause
             self._next = now + _FIRST_PROBE
             self._pause = min(self._pause * 2.0, _PAUSE_MOST)
             self._trials = 0
-        elif self._down:
+        elif self.down:
             self._trials += 1
             if self._trials >= _TRIALS:  # they failed, but that was to be expected of them
-                self._down = False
+                self.down = False
 
     def gate(self, now: float) -> float:
         """Return 0 where a request may go out, else for how many seconds to hold it back."""
-        if not self._down:
+        if not self.down:
             return 0.0
         if self.since is not None and now - self.since > _LATCH:
             self._clear()
@@ -96,7 +93,7 @@ class SiteHealth:
 
     def probe(self, now: float) -> None:
         """Note that a request goes out: a probe while the site is down, and the next waits."""
-        if self._down:
+        if self.down:
             in_pause = now < self._until
             gap = min(max(_PROBE, (self._pause / 2.0) / 4.0), _PROBE_MOST)
             self._next = now + (gap if in_pause else _TRIAL)
@@ -106,7 +103,7 @@ class SiteHealth:
 
         ``down`` is for the reader: a new process finds out for itself.
         """
-        return {"suspicion": round(self._suspicion, 3), "pause": self._pause, "down": self._down}
+        return {"suspicion": round(self._suspicion, 3), "pause": self._pause, "down": self.down}
 
     def load(self, state: dict[str, Any]) -> None:
         """Take back a `dump`; what is not a number in its range is ignored."""
@@ -118,7 +115,7 @@ class SiteHealth:
 
     def explain(self, now: float) -> str:
         """Say in one sentence whether the site looks down; empty while all is well."""
-        if self._down and self.since is not None:
+        if self.down and self.since is not None:
             return (
                 f"The site looks down: nothing has got through for {now - self.since:.0f} s; "
                 f"the next probe goes out in {self.gate(now):.1f} s, nobody is blamed."
@@ -126,7 +123,7 @@ class SiteHealth:
         return ""
 
     def _clear(self) -> None:
-        self._down = False
+        self.down = False
         self._suspicion = 0.0
         self.since = None
         self._trials = 0

@@ -191,11 +191,13 @@ class SiteProxies:
 
     def has_free(self, now: float) -> bool:
         """Return whether `take` may find a proxy now."""
-        self._wake_due(now)
-        if len(self._free):
+        if self._waking:
+            self._wake_due(now)
+        if self._free.members:
             return True
+        health = self._health
         for gateway in self._gateways:  # noqa: SIM110 - at every pick: any() costs three times this
-            if self._health.wake(gateway) <= now:
+            if not health.faults or health.wake(gateway) <= now:
                 return True
         return False
 

@@ -34,24 +34,25 @@ class EndpointHealth:
     """The health of all endpoints on every site; remembers only those that ever failed."""
 
     def __init__(self) -> None:
-        self._faults: dict[str, Fault] = {}
+        self.faults: dict[str, Fault] = {}  #: of those that failed and did not work since
         self._proven: set[str] = set()
         self.changed: set[str] = set()
 
     def wake(self, endpoint: ProxyEndpoint) -> float:
         """Return when the endpoint may be used again; in the past if it may now."""
-        fault = self._faults.get(endpoint.key)
+        fault = self.faults.get(endpoint.key)
         return -math.inf if fault is None else fault.wake
 
     def worked(self, endpoint: ProxyEndpoint) -> None:
         """Note that the endpoint carried a request to its site."""
-        self._proven.add(endpoint.key)
-        if self._faults.pop(endpoint.key, None) is not None:
-            self.changed.add(endpoint.key)
+        key = endpoint.key
+        self._proven.add(key)
+        if self.faults and self.faults.pop(key, None) is not None:
+            self.changed.add(key)
 
     def failed(self, endpoint: ProxyEndpoint, now: float) -> bool:
         """Note a fault of the endpoint's own; return whether it rests now."""
-        fault = self._faults.setdefault(endpoint.key, Fault())
+        fault = self.faults.setdefault(endpoint.key, Fault())
         if now < fault.wake:
             return True  # sent before the rest began: the same burst
         fault.streak += 1
@@ -68,7 +69,7 @@ class EndpointHealth:
 
     def dump(self, key: str, wall_offset: float) -> dict[str, Any]:
         """Return an endpoint's state as plain JSON; empty when there is nothing to remember."""
-        fault = self._faults.get(key)
+        fault = self.faults.get(key)
         if fault is None:
             return {}
         return {"streak": fault.streak, "rests": fault.rests, "wake": fault.wake + wall_offset}
@@ -80,14 +81,14 @@ class EndpointHealth:
             return
         if streak < 0 or rests < 0:
             return
-        self._faults[key] = Fault(
+        self.faults[key] = Fault(
             streak, min(rests, 64), min(float(wake) - wall_offset, now + LONGEST_REST)
         )
 
     def touch(self) -> None:
         """Mark everything as changed: it is to be saved again."""
-        self.changed.update(self._faults)
+        self.changed.update(self.faults)
 
     def resting(self, now: float) -> int:
         """Return how many endpoints rest."""
-        return sum(fault.wake > now for fault in self._faults.values())
+        return sum(fault.wake > now for fault in self.faults.values())

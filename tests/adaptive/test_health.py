@@ -9,7 +9,7 @@ from scrapy_session_filter.policies.health import SiteHealth
 
 def fail(health: SiteHealth, times: int, *, predicted: float = 0.95, now: float = 0.0) -> None:
     for _ in range(times):
-        health.observe(now, ok=False, predicted=predicted)
+        health.failed(now, predicted=predicted)
 
 
 def sent_into(health: SiteHealth, seconds: float, concurrency: int) -> int:
@@ -19,7 +19,7 @@ def sent_into(health: SiteHealth, seconds: float, concurrency: int) -> int:
     while now < seconds:
         while answers and answers[0] <= now:
             answers.pop(0)
-            health.observe(now, ok=False, predicted=0.95)
+            health.failed(now, predicted=0.95)
         while len(answers) < concurrency and health.gate(now) == 0:
             health.probe(now)
             answers.append(now + 0.5)
@@ -51,10 +51,10 @@ def test_one_success_clears_everything() -> None:
     health = SiteHealth()
     for _ in range(50):
         fail(health, 4)
-        health.observe(0.0, ok=True, predicted=0.95)
+        health.passed()
     assert not health.down
     fail(health, 5)
-    health.observe(1.0, ok=True, predicted=0.95)
+    health.passed()
     assert not health.down
     assert health.since is None
     assert health.gate(1.0) == 0.0
@@ -76,7 +76,7 @@ def test_the_site_is_probed_often_enough_to_notice_its_return() -> None:
             health.probe(now)
             gaps.append(now - last)
             last = now
-            health.observe(now, ok=False, predicted=0.95)
+            health.failed(now, predicted=0.95)
         now += 0.1
     assert max(gaps) < 15.0
 

@@ -369,7 +369,7 @@ def test_paused_sessions_are_no_candidates(rng: random.Random) -> None:
     made = working(rng, [one, record()])
     made.pause(one)
     assert one.working
-    assert {choose(made).record for _ in range(20)} == {made._members[0]}
+    assert {choose(made).record for _ in range(20)} == {made.members[0]}
 
 
 # -- new sessions --------------------------------------------------------------------------------

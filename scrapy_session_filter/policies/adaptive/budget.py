@@ -14,8 +14,6 @@ from scrapy_session_filter.policies.adaptive.saved import count, number
 
 CROWDING = 0.05
 """Tokens for each request already in flight on the picked session: it slows them down."""
-COSTLIEST = 20.0
-"""Most failed requests that replacing a session is taken to cost."""
 FULL = 2.0
 """The budget's bound, in tokens per concurrent request."""
 RICH = 0.5
@@ -42,11 +40,13 @@ class Budget:
         self._out_at = 0.0
         self._out_total = 0.0  # session-seconds
         self._back = 0  # how many came back
+        self.outage = FIRST_OUTAGE  #: seconds that a ban lasts, by what was seen so far
 
     def earn(self, tokens: float) -> None:
         """Take in what scarcity has cost."""
-        self.tokens = min(self.tokens + tokens, self._most)
-        self.nerve = min(self.nerve + tokens, self._most)
+        most, total, nerve = self._most, self.tokens + tokens, self.nerve + tokens
+        self.tokens = total if total < most else most  # noqa: FURB136 - at every pick; min() is dear
+        self.nerve = nerve if nerve < most else most  # noqa: FURB136
 
     def price(self, chance: float) -> float:
         """Return the tokens that an exploration of this chance costs.
@@ -73,16 +73,16 @@ class Budget:
     def went_out(self, now: float) -> None:
         """Note that a working session was blocked."""
         self._count_out(now, 1)
+        self._judge()
 
     def came_back(self, now: float, lasted: bool) -> None:
         """Note that it works again; ``lasted`` is false for a block that was gone at once."""
         self._count_out(now, -1)
         self._back += lasted
+        self._judge()
 
-    @property
-    def outage(self) -> float:
-        """Return how many seconds a ban lasts, by what was seen so far."""
-        return (self._out_total + FIRST_OUTAGE) / (self._back + 1.0)
+    def _judge(self) -> None:
+        self.outage = (self._out_total + FIRST_OUTAGE) / (self._back + 1.0)
 
     def _count_out(self, now: float, change: int) -> None:
         self._out_total += self._out * max(0.0, now - self._out_at)
@@ -110,3 +110,4 @@ class Budget:
             return
         self.tokens, self.pages, self.stints = tokens, pages, stints
         self._out_total, self._back = out, back
+        self._judge()

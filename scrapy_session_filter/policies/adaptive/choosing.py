@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from scrapy_session_filter.policies.adaptive.budget import COSTLIEST, CROWDING
+from scrapy_session_filter.policies.adaptive.budget import CROWDING
 from scrapy_session_filter.policies.adaptive.fresh import NOWHERE
 from scrapy_session_filter.policies.adaptive.intensity import bin_of
-from scrapy_session_filter.policies.adaptive.record import How, Pick
+from scrapy_session_filter.policies.adaptive.record import WORKING, How, Pick
 from scrapy_session_filter.policies.adaptive.working import LOOK, Choice
 from scrapy_session_filter.policies.base import Decision
 
@@ -45,35 +45,31 @@ class Chooser:
     def __init__(self, context: PolicyContext, known: Knowledge) -> None:
         self._context = context
         self._known = known
+        self._working, self._limit, self._budget = known.working, known.limit, known.budget
+        self._few = 2 * context.concurrency
         self._asked = 0
 
     def choose(self, ask: Ask) -> Decision:
         """Decide for one request."""
         scarce = not ask.can_create
-        known = self._known
-        sessions = len(known.working)
-        few = scarce and sessions < 2 * self._context.concurrency
-        dear = few and not known.limit.is_told  # where it is, meeting the limit is no ban
-        known.limit.patience = PATIENCE * known.budget.outage / max(1, sessions) if dear else 0.0
-        scouts = known.limit.scouts_left(sessions, scarce)
-        trials = known.budget.dares(ask.can_create) and known.limit.tries(ask.now)
-        choice = known.working.choose(
-            ask,
-            known.limit,
-            known.fresh,
-            scouts=scouts,
-            trials=trials,
-            few=few,
-            pause=known.subnets.holding,
-        )
+        known, limit = self._known, self._limit
+        sessions = len(self._working.members)
+        few = scarce and sessions < self._few
+        dear = few and not limit.is_told  # where it is, meeting the limit is no ban
+        limit.patience = PATIENCE * self._budget.outage / (sessions or 1) if dear else 0.0
+        # for most requests it needs no look: nobody scouts, and there is no other window to try
+        scouts = not limit.scouting or limit.scouts_left(sessions, scarce)
+        trials = limit.trial >= 0 and self._budget.dares(not scarce) and limit.tries(ask.now)
+        pause = known.subnets.pause if known.subnets.on else None
+        choice = self._working.choose(ask, limit, known.fresh, scouts, trials, few, pause)
         return (
-            self._explore(ask, choice)
+            self._explore(ask, choice, pause)
             or self._exploit(choice)
             or self._go_beyond(ask, choice)
             or self._hold(ask, choice)
         )
 
-    def _explore(self, ask: Ask, choice: Choice) -> Decision | None:
+    def _explore(self, ask: Ask, choice: Choice, pause: Pause | None) -> Decision | None:
         """Try a new or a rested session where it is paid for, promises more, or nothing else works.
 
         A page that was blocked before never explores while a working session is available.
@@ -81,7 +77,7 @@ class Chooser:
         self._asked += 1
         if ask.attempt and choice.record is not None:
             return None
-        budget, dry = self._known.budget, not self._known.working.total
+        budget, dry = self._budget, not self._working.total
         if dry:
             if self._known.drought.wait(ask.now) > 0:
                 return None
@@ -90,10 +86,10 @@ class Chooser:
         fresh = self._known.fresh.chance if ask.can_create else 0.0
         # the ladder is looked at when it may matter, and now and then so that sessions climb it
         matters = choice.record is None or budget.tokens >= 1 or fresh > choice.value
-        if not matters and self._asked & 3:
-            return None
+        if (not matters and self._asked & 3) or not (fresh or self._known.ladder.waiting):
+            return None  # or there is none to try
         tokens = math.inf if dry else budget.tokens
-        pause = None if dry else self._known.subnets.holding
+        pause = None if dry else pause
         rest = self._known.drought.rest(ask.now) if dry else 0.0
         probe, chance, price = self._known.ladder.best(
             ask.now, ask.avoid, tokens, pause, self._known.pace, rest
@@ -139,13 +135,13 @@ class Chooser:
         if choice.record is None:
             return None
         session = choice.record.session
-        replacing = min(1.0 / self._known.fresh.chance, COSTLIEST)
-        self._known.budget.earn(choice.risk * replacing + CROWDING * session.in_flight)
-        pick = Pick(How.WORKING)
+        replacing = self._known.fresh.replacing
+        self._budget.earn(choice.risk * replacing + CROWDING * session.in_flight)
+        pick = Pick(WORKING)
         if choice.trial:
             pick.trial = True
             return Decision.use(session, "trial", pick)
-        return Decision.use(session, "working", pick)
+        return Decision(session, None, "working", None, pick)
 
     def _go_beyond(self, ask: Ask, choice: Choice) -> Decision | None:
         """Use a session over the cap where waiting would cost more than the ban it risks."""
@@ -161,7 +157,7 @@ class Chooser:
         if risk >= RISKED * wait:
             return None
         known.budget.earn(min(risk, 1.0))
-        return Decision.use(choice.over.session, "risked", Pick(How.WORKING))
+        return Decision.use(choice.over.session, "risked", Pick(WORKING))
 
     def _hold(self, ask: Ask, choice: Choice) -> Decision:
         wait = choice.wait

@@ -24,6 +24,8 @@ LOOK = 4
 """Subnets looked at per new session."""
 LEAST = 1e-3
 """Chance of a new session at least: that hundreds failed does not say that the next one must."""
+COSTLIEST = 20.0
+"""Most failed requests that replacing a session is taken to cost."""
 PRIOR = 2.0
 """How many answers the site's odds are worth against a subnet's own."""
 
@@ -37,6 +39,7 @@ class Fresh:
         self.expected = [0.0, 0.0]  #: what they are elsewhere, as so many answers
         self.chance = 0.5  #: that a new session works
         self.seen = 0.5  #: the same by what was seen here alone
+        self.replacing = 2.0  #: requests that replacing a session is taken to cost
         self._subnets: dict[str, list[float]] = {}
 
     def learn(self, group: str | None, ok: bool) -> None:
@@ -57,6 +60,7 @@ class Fresh:
         good, expected = self.odds[0], self.expected
         self.seen = max(LEAST, good / sum(self.odds))
         self.chance = max(LEAST, (good + expected[0]) / (sum(self.odds) + sum(expected)))
+        self.replacing = min(1.0 / self.chance, COSTLIEST)
 
     def choose(self, groups: Sequence[str], now: float, pause: Pause | None = None) -> str | None:
         """Return the subnet for the next new session, None: any, or `NOWHERE`.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import struct
 from array import array
+from math import floor
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -28,10 +29,10 @@ BINS = 96
 """Intensities are counted in bins, eight to the octave, from 1 to 4096 uses per window."""
 
 _RATES = tuple(-1.0 / window for window in DECAYING)
-_STEPS = 64  # of the lookup table, per unit of intensity; 8 log2(64) = 48 bins
-_TABLE = [
-    max(0, int(8.0 * math.log2(max((i + 0.5) / _STEPS, 1.0)))) for i in range(_STEPS * _STEPS)
-]
+STEPS = 64.0  #: of `BIN_AT`, per unit of intensity; 8 log2(64) = 48 bins
+BIN_AT = [max(0, int(8.0 * math.log2(max((i + 0.5) / STEPS, 1.0)))) for i in range(64 * 64)]
+"""`bin_of` all intensities below `STEPS`, by step."""
+
 _BUCKETS = len(DECAYING)  # index of the first counting scale
 _BEGAN = _BUCKETS  # in a meter's state: when the windows began, their counts, those before
 _COUNT, _BEFORE = _BEGAN + len(COUNTING), _BEGAN + 2 * len(COUNTING)
@@ -40,10 +41,10 @@ _read, _write = _STATE.unpack, _STATE.pack_into  # all at once costs as much as 
 
 
 def bin_of(level: float) -> int:
-    """Return the bin of an intensity, to 1/128 of a use or of itself; this is called often."""
-    if level < _STEPS:
-        return _TABLE[int(level * _STEPS)]
-    return _TABLE[int(level)] + 48 if level < _STEPS * _STEPS else BINS - 1
+    """Return the bin of an intensity, to 1/128 of a use or of itself."""
+    if level < STEPS:
+        return BIN_AT[floor(level * STEPS)]  # int() takes three times as long
+    return BIN_AT[floor(level)] + 48 if level < STEPS * STEPS else BINS - 1
 
 
 def level_of(index: int) -> float:

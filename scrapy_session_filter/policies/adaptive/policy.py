@@ -17,7 +17,7 @@ from scrapy_session_filter.policies.adaptive.choosing import NEWNESS, Chooser
 from scrapy_session_filter.policies.adaptive.intensity import Meter
 from scrapy_session_filter.policies.adaptive.knowledge import Knowledge
 from scrapy_session_filter.policies.adaptive.ladder import RUNGS
-from scrapy_session_filter.policies.adaptive.record import How, Pick, Record
+from scrapy_session_filter.policies.adaptive.record import WORKING, How, Pick, Record
 from scrapy_session_filter.policies.base import (
     KEEP,
     RETIRE,
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from scrapy_session_filter.policies.base import Ask
     from scrapy_session_filter.session import Lease, Outcome, Session
 
+_OK = Kind.OK  # by name: through the class it is dear before Python 3.12
 LONGEST_REST = 10.0
 """Seconds after which the pool may offer a blocked session again; the rest is up to the ladder."""
 TRUSTED = 600.0
@@ -101,20 +102,22 @@ class AdaptivePolicy(Policy):
     def acquired(self, lease: Lease) -> None:
         record: Record = lease.session.memo
         if not isinstance(lease.tag, Pick):  # pinned, or the next hop of a redirect
-            how = How.WORKING if record.working else How.PROBE if record.tried else How.FRESH
+            how = WORKING if record.working else How.PROBE if record.tried else How.FRESH
             lease.tag = Pick(how, record.rung, record.worked)
         pick = lease.tag
-        self.ladder.remove(record)
+        if record.queue is not None:
+            self.ladder.remove(record)
         if self.subnets.on and record.group is not None:
             self.subnets.use(record, record.group, pick, lease.acquired)
         if record.meter is None:
             record.meter = Meter(lease.acquired)
-        pick.levels = record.meter.use(lease.acquired)
+        pick.levels = levels = record.meter.use(lease.acquired)
+        limit = self.limit
         if pick.trial:
-            self.limit.trying += 1
-        elif pick.how is How.WORKING and pick.levels[self.limit.scale] > self.limit.safe:
+            limit.trying += 1
+        elif pick.how is WORKING and levels[limit.scale] > limit.safe:
             pick.scout = True
-            self.limit.scouting += 1
+            limit.scouting += 1
 
     # -- learning --------------------------------------------------------------------------------
 
@@ -140,18 +143,15 @@ class AdaptivePolicy(Policy):
         if pick.scout or pick.trial or pick.subnet_scout:
             self._landed(pick)
         kind = outcome.verdict.kind
-        if kind is Kind.SITE_ERROR or (outcome.site_down and kind is not Kind.OK):
-            return self._nobodys_fault(record, pick, outcome)
-        ok = kind is Kind.OK
-        if ok:
-            record.timed(outcome.latency)
-        self._learn_odds(record, pick, ok)
-        record.count(ok)
-        if outcome.verdict.vendor and outcome.verdict.is_block:
-            self.vendor.blocked(outcome.verdict.vendor)
-        if ok:
+        if kind is _OK:
             self._succeeded(record, pick, outcome)
             return KEEP
+        if kind is Kind.SITE_ERROR or outcome.site_down:
+            return self._nobodys_fault(record, pick, outcome)
+        self._learn_odds(record, pick, ok=False)
+        record.missed()
+        if outcome.verdict.vendor and outcome.verdict.is_block:
+            self.vendor.blocked(outcome.verdict.vendor)
         if kind is Kind.PROXY_ERROR:
             return self._proxy_failed(record, pick, outcome)
         return self._was_blocked(record, pick, outcome)
@@ -165,17 +165,18 @@ class AdaptivePolicy(Policy):
             self.limit.trying -= 1
 
     def _learn_odds(self, record: Record, pick: Pick, ok: bool) -> None:
-        if pick.how is How.FRESH:
+        if pick.how is WORKING:
+            if ok or record.working:
+                self.working.learn(ok)
+        elif pick.how is How.FRESH:
             self.fresh.learn(record.group, ok)
             self.ladder.newcomers = self.fresh.chance
-        elif pick.how is How.PROBE:
+        else:
             self.ladder.learn(pick.worked, pick.rung, ok)
-        elif ok or record.working:
-            self.working.learn(ok)
 
     def _nobodys_fault(self, record: Record, pick: Pick, outcome: Outcome) -> Reaction:
         reaction = self.cost(record.session, outcome) if not outcome.site_down else KEEP
-        if pick.how is not How.WORKING and not record.working:
+        if pick.how is not WORKING and not record.working:
             never = pick.how is How.PROBE and not pick.worked
             if outcome.verdict.kind is not Kind.SITE_ERROR and not never:
                 # the odds must fall, else a pool that is banned as a whole looks like a dead site
@@ -189,37 +190,40 @@ class AdaptivePolicy(Policy):
         return reaction
 
     def _succeeded(self, record: Record, pick: Pick, outcome: Outcome) -> None:
-        self.working.timed(outcome.latency)
+        now = outcome.now
+        record.passed_in(outcome.latency)
+        self.working.passed_in(outcome.latency)
+        self._learn_odds(record, pick, ok=True)
         self.budget.pages += 1
-        self.drought.passed(outcome.now, self.fresh.chance)
+        self.drought.passed(now, self.fresh.chance)
         if self.subnets.known and record.group is not None:
             self._acquit(self.subnets.passed(record.group, pick, outcome), outcome)
-        if pick.how is How.WORKING:
-            self.limit.passed(pick.levels, outcome.now, outcome.sent)
+        if pick.how is WORKING:
+            self.limit.passed(pick.levels, now, outcome.sent)
             if pick.trial:
-                self.limit.trial_passed(pick.levels, outcome.now)
+                self.limit.trial_passed(pick.levels, now)
+            if outcome.stale:
+                return  # sent before its last block: it says nothing about now
         else:
             self.budget.earn(NEWNESS * pick.price)
             self.budget.stints += 1
-        if pick.how is How.WORKING and outcome.stale:
-            return  # sent before its last block: it says nothing about now
         if record.doubt is not None:
             lasted = pick.rung > QUICK_RUNG
-            self.budget.came_back(outcome.now, lasted)
+            self.budget.came_back(now, lasted)
             if not lasted and record.counted:
-                self.limit.cleared(record.doubt, outcome.now)
+                self.limit.cleared(record.doubt, now)
             record.doubt = None
         record.worked = True
-        record.passed = outcome.now
+        record.passed = now
         record.rung = 0
         if record.place < 0:
             self.ladder.remove(record)
             self.working.enter(record)
 
     def _proxy_failed(self, record: Record, pick: Pick, outcome: Outcome) -> Reaction:
-        if pick.how is How.WORKING and (not record.working or record.good >= record.bad):
+        if pick.how is WORKING and (not record.working or record.good >= record.bad):
             return KEEP
-        if pick.how is not How.WORKING and record.worked:
+        if pick.how is not WORKING and record.worked:
             self.working.enter(record)
             return KEEP
         if self.context.gateway and not record.worked:
@@ -228,7 +232,7 @@ class AdaptivePolicy(Policy):
 
     def _was_blocked(self, record: Record, pick: Pick, outcome: Outcome) -> Reaction:
         verdict = outcome.verdict
-        if pick.how is How.WORKING:
+        if pick.how is WORKING:
             if not record.working:
                 return KEEP  # one more of the same burst
             told = None
@@ -292,7 +296,7 @@ class AdaptivePolicy(Policy):
 
     def amended(self, session: Session, outcome: Outcome) -> Reaction:
         record: Record = session.memo
-        record.count(False)
+        record.missed()
         self.working.leave(record)
         record.failed = outcome.now
         return Reaction(rest=self.ladder.rest(record.rung))
@@ -301,7 +305,7 @@ class AdaptivePolicy(Policy):
         record: Record = lease.session.memo
         pick: Pick = lease.tag
         self._landed(pick)
-        if pick.how is not How.WORKING:
+        if pick.how is not WORKING:
             self.budget.earn(pick.price)  # it was not spent
             if not record.working:
                 self._put_back(record)

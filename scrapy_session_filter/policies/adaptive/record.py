@@ -26,6 +26,9 @@ class How(IntEnum):
     PROBE = 2
 
 
+WORKING = How.WORKING  # by name: through the class it is dear before Python 3.12
+
+
 class Pick:
     """One decision; it travels with the lease and comes back with the answer.
 
@@ -108,19 +111,17 @@ class Record:
         """Return the chance of success, shrunk to ``mean`` by two pseudo-answers."""
         return (self.good + 2.0 * mean) / (self.good + self.bad + 2.0)
 
-    def count(self, ok: bool) -> None:
-        """Take in one answer."""
-        self.good *= FORGET
-        self.bad *= FORGET
-        if ok:
-            self.good += 1.0
-        else:
-            self.bad += 1.0
-
-    def timed(self, latency: float) -> None:
-        """Take in how long an answer took, in seconds; failures cost time, too."""
+    def passed_in(self, latency: float) -> None:
+        """Take in a success and the seconds that it took."""
         self.latency = self.latency * FORGET + latency
         self.weight = self.weight * FORGET + 1.0
+        self.good = self.good * FORGET + 1.0
+        self.bad *= FORGET
+
+    def missed(self) -> None:
+        """Take in a failure."""
+        self.good *= FORGET
+        self.bad = self.bad * FORGET + 1.0
 
     def dump(self) -> list[Any]:
         """Return what a restart should know, as plain JSON."""

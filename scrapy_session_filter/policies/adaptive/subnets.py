@@ -19,7 +19,6 @@ from scrapy_session_filter.policies.adaptive.limit import LONGEST_STEP, Limit
 from scrapy_session_filter.policies.adaptive.saved import odds
 
 if TYPE_CHECKING:
-    from scrapy_session_filter.policies.adaptive.fresh import Pause
     from scrapy_session_filter.policies.adaptive.intensity import Levels
     from scrapy_session_filter.policies.adaptive.record import Pick, Record
     from scrapy_session_filter.session import Outcome
@@ -70,7 +69,7 @@ class Subnet:
 class Subnets:
     """The subnets of one site: which rest, and how hard one may be used.
 
-    ``on``: there is something to count or to hold back; else `use` needs no call.
+    ``on``: there is something to count or to hold back; else `use` and `pause` need no call.
     """
 
     def __init__(self) -> None:
@@ -88,11 +87,6 @@ class Subnets:
         self.are_shared = shared > alone
         self.counts = shared > 0.5 and shared >= COUNTED * (shared + alone)
         self.on = self.counts or bool(self.resting)
-
-    @property
-    def holding(self) -> Pause | None:
-        """`pause`, if it may have anything to say."""
-        return self.pause if self.on else None
 
     @property
     def paced(self) -> bool:

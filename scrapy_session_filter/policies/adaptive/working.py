@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import math
 from itertools import chain
+from math import floor
 from typing import TYPE_CHECKING
 
-from scrapy_session_filter.policies.adaptive.intensity import DECAYING, bin_of
+from scrapy_session_filter.policies.adaptive.intensity import BIN_AT, DECAYING, STEPS, bin_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from scrapy_session_filter.policies.adaptive.record import Record
     from scrapy_session_filter.policies.base import Ask
 
+_DECAYING = len(DECAYING)  # index of the first scale that does not
 LOOK = 8
 """Sessions looked at per pick at most; 4 costs .02 on average, 16 gains .004."""
 ELITE_LOOK = 4
@@ -68,7 +70,7 @@ class WorkingSet:
     def __init__(self, rng: Random, concurrency: int) -> None:
         self._rng = rng
         self._slots = max(concurrency, ELITE_LOOK)
-        self._members: list[Record] = []
+        self.members: list[Record] = []  #: those that can take a request
         self._elite: list[Record] = []
         self._usual = math.inf  # value of a chosen session; infinite until there was one
         self._others_first = False
@@ -78,7 +80,7 @@ class WorkingSet:
         self.latency = 0.0  #: seconds of a success; 0 until there was one
 
     def __len__(self) -> int:
-        return len(self._members)
+        return len(self.members)
 
     def enter(self, record: Record) -> None:
         """Take in a session; it is a candidate while it is ready."""
@@ -86,15 +88,15 @@ class WorkingSet:
             record.working = True
             self.total += 1
         if record.place < 0 and record.session.ready:
-            record.place = len(self._members)
-            self._members.append(record)
+            record.place = len(self.members)
+            self.members.append(record)
 
     def pause(self, record: Record) -> None:
         """Let a session out that cannot take requests for now."""
         if record.place >= 0:
-            last = self._members.pop()
+            last = self.members.pop()
             if last is not record:
-                self._members[record.place] = last
+                self.members[record.place] = last
                 last.place = record.place
             record.place = -1
 
@@ -109,7 +111,7 @@ class WorkingSet:
         """Take in an answer to a working session."""
         self.mean += MEAN_STEP * (ok - self.mean)
 
-    def timed(self, latency: float) -> None:
+    def passed_in(self, latency: float) -> None:
         """Take in the latency of a success."""
         step = LATENCY_STEP if self.latency else 1.0
         self.latency += step * (latency - self.latency)
@@ -119,7 +121,7 @@ class WorkingSet:
 
         By turns the ones or the others come first, as the look may end with the first.
         """
-        members, n = self._members, len(self._members)
+        members, n = self.members, len(self.members)
         if n <= LOOK:
             yield from members
             return
@@ -130,10 +132,10 @@ class WorkingSet:
         if self._others_first:
             left = ELITE_LOOK
             for _ in range(LOOK - ELITE_LOOK):
-                yield members[int(rnd() * n)]
+                yield members[floor(rnd() * n)]
         if not few:
             for _ in range(min(ELITE_LOOK, len(elite))):
-                at = int(rnd() * len(elite))
+                at = floor(rnd() * len(elite))
                 record = elite[at]
                 if record.place >= 0:
                     left -= 1
@@ -146,14 +148,14 @@ class WorkingSet:
                 if not elite:
                     break
         for _ in range(left):
-            yield members[int(rnd() * n)]
+            yield members[floor(rnd() * n)]
 
     def _ahead(self, ask: Ask, limit: Limit) -> Record | None:
         """Return the session that goes ahead of the others of a short list, if it is its turn.
 
         It goes no further than the cap, or than the whole crawl would drive them all.
         """
-        members, latency = self._members, self.latency
+        members, latency = self.members, self.latency
         if len(members) <= FOLLOWERS or not latency:
             return None
         leader = self._leader
@@ -171,17 +173,15 @@ class WorkingSet:
         most = min(limit.cap, self._slots / latency * limit.window / len(members))
         return leader if leader.meter.level(limit.scale, ask.now) <= most else None
 
-    def _room(self, limit: Limit) -> float:
-        """Return how large the elite may be: a session per slot, or as many as the limit takes."""
-        if limit.cap == math.inf or not self.latency:
-            return self._slots
-        needed = limit.window / (self.latency * limit.cap)
-        return self._slots * max(1.0, SPARE * needed)
-
     def _promote(self, best: Record, worst: Record | None, limit: Limit) -> None:
-        """Let the best outsider into the elite, in place of the worst there if it is full."""
-        elite = self._elite
-        if len(elite) < self._room(limit):
+        """Let the best outsider into the elite, in place of the worst there if it is full.
+
+        It has room for a session per slot, or for as many as the limit takes.
+        """
+        elite, room = self._elite, float(self._slots)
+        if limit.cap < math.inf and self.latency:
+            room *= max(1.0, SPARE * (limit.window / (self.latency * limit.cap)))
+        if len(elite) < room:
             elite.append(best)
         elif worst is not None:
             worst.elite = False
@@ -190,12 +190,11 @@ class WorkingSet:
             return
         best.elite = True
 
-    def choose(  # noqa: C901, PLR0912, PLR0915 - one pass over eight sessions, on the hot path
+    def choose(  # noqa: C901, PLR0912, PLR0915, PLR0917 - one pass over eight sessions, on the hot path
         self,
         ask: Ask,
         limit: Limit,
         fresh: Fresh,
-        *,
         scouts: bool,
         trials: bool,
         few: bool,
@@ -213,15 +212,19 @@ class WorkingSet:
         cap, scale, safe = limit.cap, limit.scale, limit.safe
         table_risk = limit.table.risk
         latency = self.latency or 1.0
-        prior = 2.0 * max(self.mean, fresh.chance)  # one that worked is no worse than a new one
-        half = 0.5 / latency
-        exp = math.exp
+        # one that worked is no worse than a new one
+        prior = 2.0 * max(self.mean, fresh.chance)
+        half, slow = 0.5 / latency, 2.0 * latency
+        exp, inf = math.exp, math.inf
         window = limit.window
-        decays = scale < len(DECAYING)
-        best_value, best, worst_value, worst = 0.0, None, math.inf, None
+        decays = scale < _DECAYING
+        chosen, chosen_value, chosen_risk = None, 0.0, 0.0
+        best_value, best, worst_value, worst = 0.0, None, inf, None
         trial, trial_cap = (limit.trial if trials else -1), limit.trial_cap
         tried, tried_level = None, 0.0
-        enough = self._usual if len(self._members) > LOOK else math.inf
+        many = len(self.members) > LOOK
+        ranks = many and not few  # the best comes into the elite
+        enough = self._usual if many else inf
         looked = self._look(few)
         leader = self._ahead(ask, limit) if few else None
         if leader is not None:
@@ -251,28 +254,32 @@ class WorkingSet:
             if level > safe and not scouts and record is not leader:
                 choice.wait = min(choice.wait, 0.2)
                 continue
-            risk = table_risk[bin_of(level)]
+            risk = table_risk[BIN_AT[floor(level * STEPS)] if level < STEPS else bin_of(level)]
             good = record.good
             value = (good + prior) / (good + record.bad + 2.0) * (1.0 - 0.9 * risk)
-            if cap < math.inf:
+            if cap < inf:
                 value *= 1.0 - SPREADING * (level / cap) ** 2
-            seconds = (record.latency + 2.0 * latency) / (record.weight + 2.0)
-            lasting = value / (0.5 + half * seconds)
-            if record.elite:
-                if lasting < worst_value:
-                    worst_value, worst = lasting, record
-            elif lasting > best_value:
-                best_value, best = lasting, record
-            value /= 0.5 + half * seconds * (1.0 + SHARING * in_flight)
-            if value > choice.value:
-                choice.record, choice.value, choice.risk = record, value, risk
+            time = half * ((record.latency + slow) / (record.weight + 2.0))
+            if ranks:
+                lasting = value / (0.5 + time)
+                if record.elite:
+                    if lasting < worst_value:
+                        worst_value, worst = lasting, record
+                elif lasting > best_value:
+                    best_value, best = lasting, record
+            if in_flight:
+                time *= 1.0 + SHARING * in_flight
+            value /= 0.5 + time
+            if value > chosen_value:
+                chosen, chosen_value, chosen_risk = record, value, risk
                 if value >= enough:
                     break
-        if choice.record is None and tried is not None:
-            choice.record, choice.trial = tried, True
-        if choice.record is not None:
-            change = choice.value - self._usual
-            self._usual = choice.value if change == -math.inf else self._usual + USUAL_STEP * change
-        if best is not None and not few and len(self._members) > LOOK:
+        if chosen is None and tried is not None:
+            chosen, choice.trial = tried, True
+        if chosen is not None:
+            choice.record, choice.value, choice.risk = chosen, chosen_value, chosen_risk
+            change = chosen_value - self._usual
+            self._usual = chosen_value if change == -inf else self._usual + USUAL_STEP * change
+        if best is not None:
             self._promote(best, worst if worst_value < best_value else None, limit)
         return choice
