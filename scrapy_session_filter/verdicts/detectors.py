@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from scrapy_session_filter.verdict import Kind, Strength, Verdict
 from scrapy_session_filter.verdicts.gates import REFUSING, gate_page
+from scrapy_session_filter.verdicts.headers import ScrapyHeaders, kept_as
 from scrapy_session_filter.verdicts.redirects import by_redirect
 from scrapy_session_filter.verdicts.rules import RuleBook, Where
 from scrapy_session_filter.verdicts.statuses import by_status
@@ -75,10 +76,14 @@ class HeaderDetector(_BuiltIn):
             name, _, part = rule.literal.lower().partition(": ")
             self.by_name.setdefault(name, []).append((part, n))
         self.cookies = [(rule.literal, n) for n, rule in self.book.by[Where.COOKIE]]
+        asked_for = {*self.by_name, "set-cookie"} if self.cookies else self.by_name
+        self._asked_for = frozenset(map(kept_as, asked_for))
 
     def __call__(self, answer: Answer) -> Verdict | None:
         """Return the verdict of the first rule in the book that holds."""
         headers = answer.headers
+        if isinstance(headers, ScrapyHeaders) and headers.has_none_of(self._asked_for):
+            return None
         found = []
         for name in headers:
             rules = self.by_name.get(name)
@@ -102,7 +107,7 @@ class RedirectDetector(_BuiltIn):
 
     def __call__(self, answer: Answer) -> Verdict | None:
         """Return the verdict of a redirect to a block page."""
-        if not answer.redirects and not answer.location:
+        if not answer.redirects and not 300 <= answer.status < 400:
             return None
         return by_redirect(answer, self.book.by[Where.URL], self.book.verdicts)
 
@@ -172,7 +177,7 @@ class StatusDetector(_BuiltIn):
             and answer.start.startswith((b"{", b"[", b"<?xml"))
         ):
             return _API_ANSWER
-        return by_status(status, "retry-after" in answer.headers)
+        return by_status(status, status == 503 and "retry-after" in answer.headers)
 
 
 #: what APIs answer to requests they do not grant, whoever sends them
