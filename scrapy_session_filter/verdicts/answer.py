@@ -155,10 +155,10 @@ class Answer:
 
     def header(self, name: str) -> str:
         """Return the first value of a header by its lower-case name, or an empty string."""
-        try:
-            values = self.headers[name]
-        except KeyError:
-            return ""
+        headers = self.headers
+        if isinstance(headers, ScrapyHeaders):
+            return headers.first(name)
+        values = headers.get(name)
         return values[0] if values else ""
 
     @_once

@@ -76,26 +76,24 @@ class HeaderDetector(_BuiltIn):
             name, _, part = rule.literal.lower().partition(": ")
             self.by_name.setdefault(name, []).append((part, n))
         self.cookies = [(rule.literal, n) for n, rule in self.book.by[Where.COOKIE]]
-        asked_for = {*self.by_name, "set-cookie"} if self.cookies else self.by_name
-        self._asked_for = frozenset(map(kept_as, asked_for))
+        self._names = frozenset(map(kept_as, (*self.by_name, "set-cookie")))
 
     def __call__(self, answer: Answer) -> Verdict | None:
         """Return the verdict of the first rule in the book that holds."""
         headers = answer.headers
-        if isinstance(headers, ScrapyHeaders) and headers.has_none_of(self._asked_for):
-            return None
+        names = headers.among(self._names) if isinstance(headers, ScrapyHeaders) else headers
         found = []
-        for name in headers:
+        for name in names:
             rules = self.by_name.get(name)
             if rules is not None:
                 said = "\n".join(headers[name]).lower()
                 found += [n for part, n in rules if part in said]
-        if self.cookies and "set-cookie" in headers:
-            found += [
-                n
-                for start, n in self.cookies
-                if any(name.startswith(start) for name in answer.cookies)
-            ]
+            if name == "set-cookie":
+                found += [
+                    n
+                    for start, n in self.cookies
+                    if any(cookie.startswith(start) for cookie in answer.cookies)
+                ]
         if not found:
             return None
         n = next(self.book.holding(sorted(found), answer), None)

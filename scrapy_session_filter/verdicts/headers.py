@@ -20,9 +20,14 @@ class ScrapyHeaders(Mapping[str, list[str]]):
     def __init__(self, headers: dict[bytes, list[bytes]]) -> None:
         self._headers = headers
 
-    def has_none_of(self, names: frozenset[bytes]) -> bool:
-        """Return whether none of some names, as Scrapy keeps them (`kept_as`), is there."""
-        return names.isdisjoint(self._headers)
+    def among(self, names: frozenset[bytes]) -> Iterator[str]:
+        """Return the lower-case names of those headers that are among ``names`` (`kept_as`)."""
+        return map(_lowered, names.intersection(self._headers))
+
+    def first(self, name: str) -> str:
+        """Return the first value of a header by its lower-case name, or an empty string."""
+        values = dict.get(self._headers, kept_as(name))
+        return values[0].decode("latin-1")[:VALUE_LIMIT] if values else ""
 
     def __getitem__(self, name: str) -> list[str]:
         """Return the values of a header by its lower-case name."""

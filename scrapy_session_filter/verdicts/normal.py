@@ -134,12 +134,12 @@ def _note(known: _Site, session: str, answer: Answer, body: bytes) -> _Suspect |
     last = _recent(known.visitors, session, _Visitor, _SESSIONS)
     suspects = known.suspects.get(title)
     alike = last.may_have_got(title, size)
-    page = None
+    page: int | None = None
     if size <= SMALL:
         if alike:
             last.read()
             page = last.page if hash(body) == last.body else fingerprint(answer)
-        elif suspects and any(abs(size - its.size) <= _ALIKE for its in suspects.values()):
+        elif suspects and _is_like_one_of(suspects, size):
             page = fingerprint(answer)
         getters = _recent(known.getters, (title, size // _ALIKE), _several, _PAGES)
         if session not in getters:
@@ -163,12 +163,14 @@ def _note(known: _Site, session: str, answer: Answer, body: bytes) -> _Suspect |
         return None
     if len(last.urls) >= STREAK:
         suspects = _recent(known.suspects, title, dict, _PAGES)
-        its = suspects.get(page)
-        if its is None and len(suspects) < _FORMS:
-            its = suspects[page] = _Suspect(size)
-        if its is not None:
-            its.sessions.add(session)
-    return None if suspects is None else suspects.get(page)
+        if page in suspects or len(suspects) < _FORMS:
+            suspects.setdefault(page, _Suspect(size)).sessions.add(session)
+    return suspects.get(page) if suspects else None
+
+
+def _is_like_one_of(suspects: dict[int, _Suspect], size: int) -> bool:
+    """Whether a page of a suspect's title is about as long."""
+    return any(abs(size - its.size) <= _ALIKE for its in suspects.values())
 
 
 def _is_soft_block(known: _Site, session: str, page: _Suspect) -> bool:
