@@ -14,7 +14,7 @@ from scrapy.utils.response import get_meta_refresh
 from scrapy_session_filter.hook_errors import HookErrors
 from scrapy_session_filter.tracking import is_inline, is_robots
 from scrapy_session_filter.verdict import OK, Kind, Strength, Verdict
-from scrapy_session_filter.verdicts import Stopwatch
+from scrapy_session_filter.verdicts import Answer, Stopwatch
 
 if TYPE_CHECKING:
     from scrapy import Request
@@ -48,13 +48,16 @@ class AnswerJudge:
         The crawler's own HttpCompressionMiddleware decodes: it finds nothing left to do when its turn
         comes. Raises what it raises (IgnoreRequest for a body that would grow too large).
         """
-        early = self._extension.verdicts.pop(lease.id, None)
+        waiting = self._extension.verdicts
+        early = waiting.pop(lease.id, None) if waiting else None
         if dict.__contains__(response.headers, b"Content-Encoding"):  # else normalised once more
             response = self._decode(request, response)
         if early is not None:
             return response, early
         verdict = self._judged(request, response, lease)
-        return response, await self._ask_spider(request, response, verdict)
+        if hasattr(self._crawler.spider, SPIDER_HOOK):
+            verdict = await self._ask_spider(request, response, verdict)
+        return response, verdict
 
     async def before_cache(self, request: Request, response: Response, lease: Lease) -> Verdict:
         """Judge an answer before the HTTP cache sees it; `answer` will come to the same verdict."""
@@ -70,9 +73,10 @@ class AnswerJudge:
         return verdict
 
     def _judged(self, request: Request, response: Response, lease: Lease) -> Verdict:
-        seen_by = None if is_robots(request) else (lease.site, lease.session.id)
-        verdict: Verdict = self._extension.judge.response(response, request, seen_by=seen_by)
-        return verdict
+        answer, judge = Answer.of_scrapy(response, request), self._extension.judge
+        if is_robots(request):
+            return judge.answer(answer)
+        return judge.seen(lease.site, lease.session.id, answer)
 
     @cached_property
     def _uncounted(self) -> HttpCompressionMiddleware:
@@ -89,7 +93,7 @@ class AnswerJudge:
         return decoded if isinstance(decoded, Response) else response
 
     async def _ask_spider(self, request: Request, response: Response, verdict: Verdict) -> Verdict:
-        hook = getattr(self._crawler.spider, SPIDER_HOOK, None)
+        hook = getattr(self._crawler.spider, SPIDER_HOOK)
         if hook is None or verdict.kind is Kind.PROXY_ERROR or is_robots(request):
             return verdict
         response.request = request
@@ -124,22 +128,21 @@ class AnswerJudge:
 
     def is_followed(self, request: Request, response: Response, verdict: Verdict) -> bool:
         """Return whether an answer says nothing yet: a redirect that Scrapy is going to follow."""
-        if verdict.kind is not Kind.OK or request.meta.get("dont_redirect"):
+        if verdict.kind is not Kind.OK:
             return False
         if 300 <= response.status < 400:
             return (
                 "Location" in response.headers
                 and self._redirects
+                and not request.meta.get("dont_redirect")
                 and not self._is_handled(request, response)
             )
-        return self._is_refreshed(request, response)
-
-    def _is_refreshed(self, request: Request, response: Response) -> bool:
         if (
             not self._refreshes
             or not isinstance(response, HtmlResponse)
-            or request.method == "HEAD"
             or b"refresh" not in response.body[:4096].lower()  # as far as get_meta_refresh looks
+            or request.method == "HEAD"
+            or request.meta.get("dont_redirect")
         ):
             return False
         seconds, url = get_meta_refresh(response, ignore_tags=self._ignored_tags)

@@ -73,10 +73,10 @@ class Verdict:
     def as_dict(self) -> dict[str, Any]:
         """Return the fields as plain values, for ``response.meta["session_filter_verdict"]``."""
         return {
-            "kind": self.kind.value,
+            "kind": self.kind._value_,  # what `value` returns, by way of two calls
             "reason": self.reason,
-            "strength": self.strength.value,
-            "about": self.about.value,
+            "strength": self.strength._value_,
+            "about": self.about._value_,
             "vendor": self.vendor,
             "evidence": self.evidence,
             "retry_after": self.retry_after,

@@ -12,11 +12,14 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from urllib.parse import urlsplit
 
 from scrapy_session_filter.verdicts.decoding import DECODED_LIMIT, decoded
-from scrapy_session_filter.verdicts.headers import plain_headers
+from scrapy_session_filter.verdicts.headers import ScrapyHeaders, plain_headers
 from scrapy_session_filter.verdicts.visible import visible_text, without
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from scrapy import Request
+    from scrapy.http import Response
 
 T = TypeVar("T")
 
@@ -84,7 +87,7 @@ class Answer:
         complete: bool = True,
     ) -> None:
         self.status = status
-        self.headers: Mapping[str, list[str]] = headers or {}
+        self.headers: Mapping[str, list[str]] = {} if headers is None else headers
         if body and body.startswith((b"\xff\xfe", b"\xfe\xff")):
             body = body[2 : 4 * SHORT].replace(b"\0", b"")  # UTF-16: ASCII markers become readable
         self.body = body
@@ -129,10 +132,39 @@ class Answer:
             complete=complete,
         )
 
+    @classmethod
+    def of_scrapy(cls, response: Response, request: Request) -> Answer:
+        """Read an answer in a crawl, its body decoded: as `of` does, where nothing is out of order."""
+        headers, meta = response.headers, request.meta
+        if (
+            type(response.status) is not int
+            or "redirect_urls" in meta
+            or dict.__contains__(headers, b"Content-Encoding")
+        ):
+            return cls.of(response, request)
+        proxied = bool(meta["proxy"]) if "proxy" in meta else None
+        return cls(
+            response.status,
+            ScrapyHeaders(headers),
+            response.body,
+            response.url,
+            method=request.method or "GET",
+            proxied=proxied,
+            meta=meta,
+        )
+
     def header(self, name: str) -> str:
         """Return the first value of a header by its lower-case name, or an empty string."""
-        values = self.headers[name] if name in self.headers else ()  # noqa: SIM401 - get() is slow here
+        headers = self.headers
+        if isinstance(headers, ScrapyHeaders):
+            return headers.first(name)
+        values = headers.get(name)
         return values[0] if values else ""
+
+    @_once
+    def content_type(self) -> str:
+        """Return the Content-Type as it was sent, or an empty string."""
+        return self.header("content-type")
 
     @_once
     def cookies(self) -> dict[str, str]:
@@ -161,13 +193,13 @@ class Answer:
         """Whether there is a body that markers can be looked for in."""
         if not self.body:
             return False
-        said = _says_text(self.header("content-type"))
+        said = _says_text(self.content_type)
         return b"\0" not in self.body[:512] if said is None else said
 
     @_once
     def is_data(self) -> bool:
         """Whether the body is JSON, XML or plain text rather than a page."""
-        if self.header("content-type").lower().startswith(_DATA_TYPES):
+        if self.content_type.lower().startswith(_DATA_TYPES):
             return True
         start = self.start
         if start.startswith((b"{", b"[")):
@@ -214,10 +246,11 @@ class Answer:
             at = body.find(b"<TITLE", 0, SHORT)
         if at < 0:
             return ""
-        raw = body[at + 6 : at + 600]
-        raw = raw[raw.find(b">") + 1 :]
-        end = raw.find(b"</")
-        title = raw[: end if end >= 0 else 200].decode("utf-8", "replace")
+        start = body.find(b">", at + 6, at + 600) + 1 or at + 6
+        end = body.find(b"</", start, at + 600)
+        if end < 0:
+            end = min(start + 200, at + 600)
+        title = body[start:end].decode("utf-8", "replace")
         if "&" in title:
             title = unescape(title)
         return " ".join(title.split())[:200].lower()

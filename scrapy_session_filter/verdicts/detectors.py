@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from scrapy_session_filter.verdict import Kind, Strength, Verdict
 from scrapy_session_filter.verdicts.gates import REFUSING, gate_page
+from scrapy_session_filter.verdicts.headers import ScrapyHeaders, kept_as
 from scrapy_session_filter.verdicts.redirects import by_redirect
 from scrapy_session_filter.verdicts.rules import RuleBook, Where
 from scrapy_session_filter.verdicts.statuses import by_status
@@ -75,22 +76,24 @@ class HeaderDetector(_BuiltIn):
             name, _, part = rule.literal.lower().partition(": ")
             self.by_name.setdefault(name, []).append((part, n))
         self.cookies = [(rule.literal, n) for n, rule in self.book.by[Where.COOKIE]]
+        self._names = frozenset(map(kept_as, (*self.by_name, "set-cookie")))
 
     def __call__(self, answer: Answer) -> Verdict | None:
         """Return the verdict of the first rule in the book that holds."""
         headers = answer.headers
+        names = headers.among(self._names) if isinstance(headers, ScrapyHeaders) else headers
         found = []
-        for name in headers:
+        for name in names:
             rules = self.by_name.get(name)
             if rules is not None:
                 said = "\n".join(headers[name]).lower()
                 found += [n for part, n in rules if part in said]
-        if self.cookies and "set-cookie" in headers:
-            found += [
-                n
-                for start, n in self.cookies
-                if any(name.startswith(start) for name in answer.cookies)
-            ]
+            if name == "set-cookie":
+                found += [
+                    n
+                    for start, n in self.cookies
+                    if any(cookie.startswith(start) for cookie in answer.cookies)
+                ]
         if not found:
             return None
         n = next(self.book.holding(sorted(found), answer), None)
@@ -102,7 +105,7 @@ class RedirectDetector(_BuiltIn):
 
     def __call__(self, answer: Answer) -> Verdict | None:
         """Return the verdict of a redirect to a block page."""
-        if not answer.redirects and not answer.location:
+        if not answer.redirects and not 300 <= answer.status < 400:
             return None
         return by_redirect(answer, self.book.by[Where.URL], self.book.verdicts)
 
@@ -172,7 +175,7 @@ class StatusDetector(_BuiltIn):
             and answer.start.startswith((b"{", b"[", b"<?xml"))
         ):
             return _API_ANSWER
-        return by_status(status, "retry-after" in answer.headers)
+        return by_status(status, status == 503 and "retry-after" in answer.headers)
 
 
 #: what APIs answer to requests they do not grant, whoever sends them

@@ -20,14 +20,23 @@ class ScrapyHeaders(Mapping[str, list[str]]):
     def __init__(self, headers: dict[bytes, list[bytes]]) -> None:
         self._headers = headers
 
+    def among(self, names: frozenset[bytes]) -> Iterator[str]:
+        """Return the lower-case names of those headers that are among ``names`` (`kept_as`)."""
+        return map(_lowered, names.intersection(self._headers))
+
+    def first(self, name: str) -> str:
+        """Return the first value of a header by its lower-case name, or an empty string."""
+        values = dict.get(self._headers, kept_as(name))
+        return values[0].decode("latin-1")[:VALUE_LIMIT] if values else ""
+
     def __getitem__(self, name: str) -> list[str]:
         """Return the values of a header by its lower-case name."""
-        values = dict.__getitem__(self._headers, _kept_as(name))
+        values = dict.__getitem__(self._headers, kept_as(name))
         return [value.decode("latin-1")[:VALUE_LIMIT] for value in values[:VALUES_LIMIT]]
 
     def __contains__(self, name: object) -> bool:
         """Whether there is such a header."""
-        return isinstance(name, str) and dict.__contains__(self._headers, _kept_as(name))
+        return isinstance(name, str) and dict.__contains__(self._headers, kept_as(name))
 
     def __iter__(self) -> Iterator[str]:
         """Yield the lower-case names."""
@@ -39,7 +48,8 @@ class ScrapyHeaders(Mapping[str, list[str]]):
 
 
 @lru_cache(maxsize=256)
-def _kept_as(name: str) -> bytes:
+def kept_as(name: str) -> bytes:
+    """Return a header's name in Scrapy's form."""
     return name.title().encode("latin-1", "replace")
 
 

@@ -103,16 +103,25 @@ class Judge:
         verdict = self.answer(answer)
         if extra is not None and verdict.kind is not Kind.PROXY_ERROR:
             return extra
-        if seen_by is not None and self._normal is not None:
-            return self._normal.reconsider(*seen_by, answer, verdict)
-        return verdict
+        return verdict if seen_by is None else self._learnt(*seen_by, answer, verdict)
+
+    def seen(self, site: str, session: str, answer: Answer) -> Verdict:
+        """Judge an answer that came through this session of the site, each answer once."""
+        return self._learnt(site, session, answer, self.answer(answer))
 
     def answer(self, answer: Answer) -> Verdict:
         """Judge an answer that was read already."""
         verdict = self._first(self.detectors, answer)
         if verdict is None:
             verdict = by_status(answer.status, "retry-after" in answer.headers)
+        if verdict.kind is Kind.OK and self.block_statuses is None:
+            return verdict
         return self._finished(verdict, answer)
+
+    def _learnt(self, site: str, session: str, answer: Answer, verdict: Verdict) -> Verdict:
+        if self._normal is None:
+            return verdict
+        return self._normal.reconsider(site, session, answer, verdict)
 
     def exception(
         self,
@@ -152,19 +161,19 @@ class Judge:
             except Exception as error:  # noqa: BLE001 - other people's code must not end the crawl
                 self._complain(detector, type(error).__name__, repr(error))
                 continue
-            if verdict is not None and self._is_verdict(verdict, detector):
+            if verdict is None:
+                continue
+            if isinstance(verdict, Verdict):
                 return verdict
+            self._refuse(verdict, detector)
         return None
 
-    def _is_verdict(self, verdict: object, detector: Detector) -> bool:
-        """Whether a detector answered with a verdict."""
-        if isinstance(verdict, Verdict):
-            return True
+    def _refuse(self, verdict: object, detector: Detector) -> None:
+        """Complain of a detector that answered with something else than a verdict."""
         close = getattr(verdict, "close", None)  # a coroutine that nobody will await
         if callable(close):
             close()
         self._complain(detector, type(verdict).__name__, f"returned a {type(verdict).__name__}")
-        return False
 
     def _complain(self, detector: Detector, kind: str, text: str) -> None:
         name = _name(detector)

@@ -62,22 +62,6 @@ class _Visitor:
         """Whether a page of this title and length may be the last one again."""
         return title == self.title and -_ALIKE <= size - self.size <= _ALIKE
 
-    def begin(self, title: str, now: int) -> None:
-        """Begin with another page."""
-        self.title, self.times, self.urls = title, 1, set()
-        self.before, self.since = self.since, now
-
-    def note(self, answer: Answer, page: int | None) -> None:
-        """Note what is compared with the next answer."""
-        body = answer.body or b""
-        self.url, self.size, self.page = answer.requested_url, len(body), page
-        self.body = None if page is None else hash(body)
-        self.kept = None
-        if page is None and len(body) <= _KEPT:
-            self.kept = body, answer.header("content-type")
-        if len(self.urls) < STREAK:
-            self.urls.add(hash(self.url))
-
     def read(self) -> None:
         """Find out what the last page said, if that can still be told."""
         if self.kept is not None:
@@ -129,63 +113,68 @@ class Normal:
         """
         if verdict.kind is not Kind.OK or verdict.strength is Strength.STRONG:
             return verdict
-        if answer.status != 200 or answer.body is None or answer.method != "GET":
+        body = answer.body
+        if answer.status != 200 or body is None or answer.method != "GET":
             return verdict
-        if answer.body and not answer.is_text:
+        if body and not answer.is_text:
             return verdict  # a placeholder image for whatever has no picture
         known = _recent(self._sites, site, _Site, _SITES)
-        size = len(answer.body)
-        if _is_soft_block(known, session, _note(known, session, answer)):
-            evidence = f"the same {size} bytes for every URL; usual: {known.usual_size()}"
+        suspect = _note(known, session, answer, body)
+        if suspect is not None and known.various and _is_soft_block(known, session, suspect):
+            evidence = f"the same {len(body)} bytes for every URL; usual: {known.usual_size()}"
             return Verdict(Kind.BLOCKED, "same-page", Strength.WEAK, evidence=evidence)
-        known.sizes[min(size.bit_length(), _BUCKETS - 1)] += 1
+        known.sizes[min(len(body).bit_length(), _BUCKETS - 1)] += 1
         return verdict
 
 
-def _note(known: _Site, session: str, answer: Answer) -> _Suspect | None:
+def _note(known: _Site, session: str, answer: Answer, body: bytes) -> _Suspect | None:
     """Note what the session got; return the page if it is a suspect."""
-    title, size = answer.title, len(answer.body or b"")
+    title, size = answer.title, len(body)
     known.answers += 1
     last = _recent(known.visitors, session, _Visitor, _SESSIONS)
-    page = _page(known, last, answer) if size <= SMALL else None
-    if last.may_have_got(title, size) and last.page in (None, page):
+    suspects = known.suspects.get(title)
+    alike = last.may_have_got(title, size)
+    page: int | None = None
+    if size <= SMALL:
+        if alike:
+            last.read()
+            page = last.page if hash(body) == last.body else fingerprint(answer)
+        elif suspects and _is_like_one_of(suspects, size):
+            page = fingerprint(answer)
+        getters = _recent(known.getters, (title, size // _ALIKE), _several, _PAGES)
+        if session not in getters:
+            getters.append(session)
+    if alike and (last.page is None or last.page == page):
         last.times += 1
         if last.times >= _PATIENCE:
             known.various.pop(session, None)
     else:
         if last.times:
             _recent(known.various, session, _nothing, _SESSIONS)
-        last.begin(title, known.answers)
-    last.note(answer, page)
-    if size <= SMALL:
-        getters = _recent(known.getters, (title, size // _ALIKE), _several, _PAGES)
-        if session not in getters:
-            getters.append(session)
+        last.title, last.times, last.urls = title, 1, set()
+        last.before, last.since = last.since, known.answers
+    # What is compared with the next answer:
+    last.url, last.size, last.page = answer.requested_url, size, page
+    last.body = None if page is None else hash(body)
+    last.kept = (body, answer.content_type) if page is None and size <= _KEPT else None
+    if len(last.urls) < STREAK:
+        last.urls.add(hash(last.url))
     if page is None:
         return None
     if len(last.urls) >= STREAK:
         suspects = _recent(known.suspects, title, dict, _PAGES)
         if page in suspects or len(suspects) < _FORMS:
             suspects.setdefault(page, _Suspect(size)).sessions.add(session)
-    return known.suspects.get(title, {}).get(page)
+    return suspects.get(page) if suspects else None
 
 
-def _page(known: _Site, last: _Visitor, answer: Answer) -> int | None:
-    """Return a small page's fingerprint, if it may be the last one again or a suspect; else None."""
-    title, size = answer.title, len(answer.body or b"")
-    if last.may_have_got(title, size):
-        last.read()
-        return last.page if hash(answer.body) == last.body else fingerprint(answer)
-    suspects = known.suspects.get(title)
-    if suspects and any(abs(size - its.size) <= _ALIKE for its in suspects.values()):
-        return fingerprint(answer)
-    return None
+def _is_like_one_of(suspects: dict[int, _Suspect], size: int) -> bool:
+    """Whether a page of a suspect's title is about as long."""
+    return any(abs(size - its.size) <= _ALIKE for its in suspects.values())
 
 
-def _is_soft_block(known: _Site, session: str, page: _Suspect | None) -> bool:
+def _is_soft_block(known: _Site, session: str, page: _Suspect) -> bool:
     """Whether this page, for this session, is what is served instead of pages."""
-    if page is None or not known.various:
-        return False
     if session not in page.sessions and len(page.sessions) < _WITNESSES:
         return False
     mine = known.visitors[session]

@@ -151,7 +151,7 @@ class RuleBook:
         found = list(self.titles.get(title, ()))
         if title.startswith(self.any_title_start):
             found += [n for start, n in self.title_starts if title.startswith(start)]
-        return self._ranked(found, answer)
+        return self._ranked(found, answer) if found else []
 
     def in_body(self, answer: Answer) -> list[int]:
         """Return the ranks of rules whose literal is in the body; no gate is asked yet.
@@ -167,8 +167,10 @@ class RuleBook:
                 return []  # of a longer page only the edges are searched: no links need be counted
         text = answer.text
         found = [n for literal, n in self.code if literal in text]
-        if found or answer.is_ordinary:
+        if found:
             return self._ranked(found, answer)
+        if answer.is_ordinary:
+            return []
         opening = _OPENING if answer.status in ORDINARY else 2 * _OPENING
         if len(text) > opening + _ENDING:
             text = text[:opening] + b"\n" + text[-_ENDING:]
@@ -176,7 +178,7 @@ class RuleBook:
         return self._ranked(found, answer)
 
     def _ranked(self, found: list[int], answer: Answer) -> list[int]:
-        return found and sorted({n for n in found if self._has_companion(n, answer)})
+        return sorted({n for n in found if self._has_companion(n, answer)})
 
     def _has_companion(self, n: int, answer: Answer) -> bool:
         also = self.rules[n].also.lower()

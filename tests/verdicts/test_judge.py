@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import logging
 from typing import Any
 
 import pytest
 from scrapy import Request
-from scrapy.http import HtmlResponse, Response
+from scrapy.http import Headers, HtmlResponse, Response
 
 from benchmarks import detect
 from scrapy_session_filter import judge as public_judge
@@ -258,3 +259,38 @@ def test_slow_detectors(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptu
     assert "empty_listing took 1.0 s" in caplog.text
     assert Judge(expect={"x": {"bytes": b"y"}}).answer(answer(b"x", url="http://x")).is_block
     assert "ExpectDetector took" in caplog.text
+
+
+READ = [
+    Response("https://x.example/", 200, {"Content-Type": "text/html"}, b"<p>Hello"),
+    Response("https://x.example/", 404, {"Server": "nginx", "Set-Cookie": ["a=1", "b=2"]}, b""),
+    Response("https://x.example/", 200, {"Content-Encoding": "gzip"}, gzip.compress(b"<p>Hi")),
+    Response("https://x.example/", 200, None, b"\xff\xfe<\0p\0>\0"),
+]
+
+
+@pytest.mark.parametrize("response", READ)
+@pytest.mark.parametrize(
+    "meta", [{}, {"proxy": "http://p:1"}, {"proxy": None}, {"redirect_urls": ["https://y.example"]}]
+)
+def test_short_way_to_read(response: Response, meta: dict[str, object]) -> None:
+    """An answer in a crawl is read as any other object would be."""
+    request = Request("https://x.example/", method="POST", meta=meta)
+    short, careful = Answer.of_scrapy(response, request), Answer.of(response, request)
+    assert {**vars(short), "headers": None} == {**vars(careful), "headers": None}
+    assert dict(short.headers) == dict(careful.headers)
+
+
+def test_headers_of_scrapy_and_plain_ones() -> None:
+    """Headers prove the same however they come."""
+    public = Judge()
+    for headers in (
+        {"server": ["tinyproxy/1.11"]},
+        {"server": ["nginx"], "x-squid-error": ["ERR_DNS_FAIL 0"]},
+        {"set-cookie": ["datadome=1"]},
+        {"server": ["nginx"]},
+    ):
+        for status in (200, 403, 502):
+            kept = Response("https://x.example/", status, Headers(headers))
+            plain = Answer(status, headers, b"", "https://x.example/")
+            assert judge(kept) == public.answer(plain)
