@@ -51,6 +51,8 @@ __all__ = ["SessionFilterMiddleware", "report_block"]
 
 logger = logging.getLogger("scrapy_session_filter")
 
+_OK = Kind.OK  # by name: through the class it is dear before Python 3.12
+_NEW, _AGAIN, _REDIRECT = Arrival.NEW, Arrival.AGAIN, Arrival.REDIRECT
 _OWN_RETRY = (Kind.BLOCKED, Kind.THROTTLED, Kind.PROXY_ERROR)
 
 
@@ -84,7 +86,7 @@ class SessionFilterMiddleware:
 
     async def process_request(self, request: Request) -> Request | None:
         """Put a session on the request; wait for one if need be, within bounds."""
-        extension, track, how = self._extension, Track.of(request), Arrival.NEW
+        extension, track, how = self._extension, Track.of(request), _NEW
         if track is None:
             track = Track()
         elif track.init and extension.inits is not None:
@@ -96,8 +98,8 @@ class SessionFilterMiddleware:
         if not needs_session(request, extension.binding.refusal, extension.count):
             return None
         # A copy of ours that comes back without having been scheduled is looped by download_async.
-        track.inline = is_inline(request) or (how is Arrival.AGAIN and not track.scheduled)
-        goes_on = how is Arrival.REDIRECT and track.site and track.session
+        track.inline = is_inline(request) or (how is _AGAIN and not track.scheduled)
+        goes_on = how is _REDIRECT and track.site and track.session
         try:
             site = track.site if goes_on and track.site else extension.site_of(request)
             pool = extension.pools.use(site) or await extension.pools.get(site)
@@ -133,7 +135,7 @@ class SessionFilterMiddleware:
     def _take_over(self, request: Request, track: Track, how: Arrival) -> Track:
         """Undo what an earlier attempt left on the request, and keep what still holds."""
         held = self._extension.leases.get(track.lease)
-        if held is not None and (how is not Arrival.NEW or held.request() is request):
+        if held is not None and (how is not _NEW or held.request() is request):
             # Another middleware sent the request round again; a mere copy leaves the lease alone.
             self._extension.leases.let_go(track.lease)
             held.pool.abandon(held.lease)
@@ -142,7 +144,7 @@ class SessionFilterMiddleware:
         if track.marks is not None:
             self._extension.binding.take_off(request, track.marks)
         strip(request, track)
-        if how is Arrival.NEW:
+        if how is _NEW:
             return Track()
         if track.lifted:
             request.dont_filter = False
@@ -200,7 +202,7 @@ class SessionFilterMiddleware:
             self._go_on(request, held, verdict)
             return response
         self._report(request, held, verdict)
-        if verdict.kind is Kind.OK:
+        if verdict.kind is _OK:
             return response
         return self._answer(request, verdict, response) or response
 
@@ -243,7 +245,7 @@ class SessionFilterMiddleware:
     def _report(self, request: Request, held: Held, verdict: Verdict) -> None:
         extension, lease = self._extension, held.lease
         extension.numbers.count_verdict(verdict)
-        if verdict.kind is not Kind.OK:
+        if verdict.kind is not _OK:
             logger.debug("%s through session %s: %s", request, lease.session.id, verdict)
             if verdict.is_block and is_robots(request):
                 held.pool.abandon(lease)

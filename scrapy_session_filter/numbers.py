@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("scrapy_session_filter")
 
+_OK = Kind.OK  # by name: through the class it is dear before Python 3.12
+
 PREFIX = "session_filter/"
 TOLD = 5
 """Sites of which the log says at the end what was learnt; of more, only at level DEBUG."""
@@ -37,7 +39,7 @@ class Numbers:
 
     def count_verdict(self, verdict: Verdict) -> None:
         """Count a verdict by kind, and what was not a page by vendor and reason, up to a bound."""
-        if verdict.kind is Kind.OK:
+        if verdict.kind is _OK:
             self.count("verdicts/OK")  # no text is made for each page
             return
         self.count(f"verdicts/{verdict.kind}")
