@@ -3,9 +3,6 @@
 A text of a kilobyte has some 150 words. They are split off in one pass, and met once with the rarest
 word of each literal; only where one is there are the literal's other words asked for. A literal's
 rarest word counts as a whole one, also where the literal begins or ends with it.
-
-Pages of one site are made alike. What stands between two ``<`` is remembered where it held no rarest
-word, and not split again.
 """
 
 from __future__ import annotations
@@ -37,62 +34,42 @@ class Words:
     def __init__(self, literals: Iterable[tuple[bytes, ...]], parts: Iterable[bytes] = ()) -> None:
         self._parts = tuple(_folded(part) for part in parts)
         #: what a text must have beside a rarest word: words, and ends that may be parts of words
-        needed: dict[bytes, set[tuple[bytes, ...]]] = {}
+        needed: dict[bytes, set[tuple[tuple[bytes, ...], tuple[bytes, ...]]]] = {}
         for together in literals:
             phrases = [words for literal in together if (words := _folded(literal).split())]
             if not phrases or any(map(_is_unspaced, together)):
                 continue
             rarest = max((word for words in phrases for word in words), key=_rareness)
             edges = {word for words in phrases for word in (words[0], words[-1])} - {rarest}
-            inner = {b" %b " % word for words in phrases for word in words[1:-1]}
-            needed.setdefault(rarest, set()).add((*sorted(inner), *sorted(edges)))
+            inner = {word for words in phrases for word in words[1:-1]}
+            needed.setdefault(rarest, set()).add((tuple(sorted(inner)), tuple(sorted(edges))))
         # tuples: the garbage collector does not come back to those, as to sets it does
         self._needed = {rarest: tuple(beside) for rarest, beside in needed.items()}
         self._rarest = frozenset(needed)
-        #: pieces of markup and text without a rarest word, as they came
-        self._plain: set[bytes] = set()
 
     def may_hold(self, text: bytes) -> bool:
         """Return whether some literal's words are all in ``text``; True where that cannot be told.
 
         Letters may hide behind entities, and not all languages put spaces between words.
         """
-        pieces = {text} if self._parts else set(text.split(b"<"))  # a part may hold a "<"
-        new = pieces - self._plain
-        if not new:
-            return False
-        folded = _lowered(b"<".join(new))
-        if folded is None or any(part in folded for part in self._parts):
+        if b"&#" in text:
             return True
-        rarest = self._rarest.intersection(folded.split())
-        if not rarest:
-            if len(self._plain) + len(new) > _REMEMBERED:
-                self._plain.clear()
-            self._plain.update([piece for piece in new if len(piece) <= _PIECE])
+        if not text.isascii():
+            if _is_unspaced(text):
+                return True
+            text = text.decode("utf-8", "replace").lower().encode()
+        text = _folded(text)
+        if self._parts and any(part in text for part in self._parts):
+            return True
+        words = text.split()
+        if self._rarest.isdisjoint(words):
             return False
-        if len(new) < len(pieces):
-            folded = _lowered(text) or b""
-        words = b" %b " % folded
+        seen = frozenset(words)
         return any(
-            all(part in words for part in beside)
-            for word in rarest
-            for beside in self._needed[word]
+            seen.issuperset(inner) and all(edge in text for edge in edges)
+            for rarest in seen & self._rarest
+            for inner, edges in self._needed[rarest]
         )
-
-
-_REMEMBERED = 4096  # pieces, of
-_PIECE = 256  # bytes at most: longer ones are text, which hardly comes again
-
-
-def _lowered(text: bytes) -> bytes | None:
-    """Return the words of a text in lower case with spaces between, or None if they may hide."""
-    if b"&#" in text:
-        return None
-    if not text.isascii():
-        if _is_unspaced(text):
-            return None
-        text = text.decode("utf-8", "replace").lower().encode()
-    return _folded(text)
 
 
 @lru_cache(maxsize=4096)
