@@ -297,7 +297,7 @@ class Roster:
             if now - oldest.born <= self._most_age:
                 due = min(due, oldest.born + self._most_age)
                 break
-            self.retire(oldest, "age", now)
+            self.retire(oldest, TOO_OLD, now)
         self.due = due
 
     def next_due(self) -> float:
