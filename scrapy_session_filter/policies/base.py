@@ -189,7 +189,10 @@ class Policy(ABC):
         """Note that a lease ended without an answer that counts."""
 
     def predict(self, lease: Lease) -> float | None:
-        """Return the chance of success this lease had, for the site's health; None: let the pool."""
+        """Return the chance of success that a failed lease had, for the site's health.
+
+        None: let the pool say.
+        """
         return None
 
     def dump(self) -> dict[str, Any] | None:
