@@ -142,12 +142,8 @@ class SessionPool:
                     self.inits.begin(session, now, decision.tag)
                     can_create = roster.has_unused
                     continue
-            elif decision.why is TOO_OLD:
-                roster.retire(session, TOO_OLD, now)
-                can_create = roster.can_create(now)
-                continue
-            elif roster.is_expired(session, now):
-                roster.retire(session, "idle", now)
+            elif decision.why is TOO_OLD or roster.is_expired(session, now):
+                roster.retire(session, decision.why if decision.why is TOO_OLD else "idle", now)
                 can_create = roster.can_create(now)
                 continue
             elif not roster.is_usable(session, now):  # its proxy rests since it was offered

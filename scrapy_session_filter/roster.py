@@ -13,6 +13,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from scrapy_session_filter.policies.base import TOO_OLD
 from scrapy_session_filter.sampling import SampleSet
 from scrapy_session_filter.session import LIVE, RESTING, RETIRED, Session, new_session_id
 

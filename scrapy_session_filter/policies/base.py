@@ -44,8 +44,8 @@ class Ask:
 class Decision:
     """Use ``session``; or, where it is None, make a new one; or wait ``wait`` seconds.
 
-    Make it with `use`, `new`, `hold` or `drop`. ``why`` is a short slug that names a stat. ``group`` asks for
-    a new proxy of that subnet. ``tag`` travels with the lease and comes back in the report.
+    Make it with `use`, `new`, `hold` or `drop`. ``why`` is a short slug that names a stat. ``group``
+    asks for a new proxy of that subnet. ``tag`` travels with the lease and comes back in the report.
     """
 
     session: Session | None = None

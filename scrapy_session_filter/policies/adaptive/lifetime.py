@@ -48,7 +48,9 @@ class Lifetime:
         """Return whether a block at this age, after a success before, comes from another exit."""
         return before < self.seconds <= age
 
-    def learn(self, before: float, age: float, chance: float, blocked: Record | None) -> list[Record]:
+    def learn(
+        self, before: float, age: float, chance: float, blocked: Record | None
+    ) -> list[Record]:
         """Learn from a working session's answer, at the ages of its last success and of now.
 
         ``chance`` is that of a new session. Return the sessions whose earlier blocks this explains.
