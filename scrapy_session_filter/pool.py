@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from scrapy_session_filter.exceptions import SessionFilterSessionGone
 from scrapy_session_filter.ledger import Ledger
 from scrapy_session_filter.policies import KEEP, Ask, Decision
+from scrapy_session_filter.policies.base import TOO_OLD
 from scrapy_session_filter.roster import Limits, Roster, Watcher
 from scrapy_session_filter.session import LIVE, RESTING, RETIRED, Lease, Outcome, Session
 from scrapy_session_filter.tenure import Tenure
@@ -141,8 +142,8 @@ class SessionPool:
                     self.inits.begin(session, now, decision.tag)
                     can_create = roster.has_unused
                     continue
-            elif roster.is_expired(session, now):
-                roster.retire(session, "idle", now)
+            elif decision.why is TOO_OLD or roster.is_expired(session, now):
+                roster.retire(session, decision.why if decision.why is TOO_OLD else "idle", now)
                 can_create = roster.can_create(now)
                 continue
             elif not roster.is_usable(session, now):  # its proxy rests since it was offered

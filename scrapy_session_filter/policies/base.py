@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from scrapy_session_filter.session import Lease, Outcome, Session
 
 
+TOO_OLD = "age"
+"""Why a session is retired that has lived long enough; it names a stat."""
+
+
 @dataclass(slots=True, eq=False)
 class Ask:
     """One request's wish for a session.
@@ -40,8 +44,8 @@ class Ask:
 class Decision:
     """Use ``session``; or, where it is None, make a new one; or wait ``wait`` seconds.
 
-    Make it with `use`, `new` or `hold`. ``why`` is a short slug that names a stat. ``group`` asks for
-    a new proxy of that subnet. ``tag`` travels with the lease and comes back in the report.
+    Make it with `use`, `new`, `hold` or `drop`. ``why`` is a short slug that names a stat. ``group``
+    asks for a new proxy of that subnet. ``tag`` travels with the lease and comes back in the report.
     """
 
     session: Session | None = None
@@ -59,6 +63,11 @@ class Decision:
     def new(cls, why: str = "new", group: str | None = None, tag: Any = None) -> Decision:
         """Choose to make a session; only where ``Ask.can_create`` is true."""
         return cls(why=why, group=group, tag=tag)
+
+    @classmethod
+    def drop(cls, session: Session) -> Decision:
+        """Choose to retire a session that is too old, and to be asked again at once."""
+        return cls(session=session, why=TOO_OLD)
 
     @classmethod
     def hold(cls, seconds: float, why: str = "wait") -> Decision:

@@ -9,6 +9,7 @@ from scrapy_session_filter.policies.adaptive.budget import Budget
 from scrapy_session_filter.policies.adaptive.drought import Drought
 from scrapy_session_filter.policies.adaptive.fresh import Fresh
 from scrapy_session_filter.policies.adaptive.ladder import Ladder
+from scrapy_session_filter.policies.adaptive.lifetime import Lifetime
 from scrapy_session_filter.policies.adaptive.limit import Limit
 from scrapy_session_filter.policies.adaptive.saved import number
 from scrapy_session_filter.policies.adaptive.subnets import Subnets
@@ -31,6 +32,7 @@ class Knowledge:
         self.working = WorkingSet(rng, concurrency)
         self.ladder = Ladder()
         self.limit = Limit()
+        self.lifetime = Lifetime()
         self.fresh = Fresh(rng)
         self.subnets = Subnets()
         self.vendor = Vendor(lessons, self.fresh, self.ladder, self.limit)
@@ -55,6 +57,7 @@ class Knowledge:
             "ladder": self.ladder.dump(),
             "budget": self.budget.dump(),
             "fresh": self.fresh.dump(),
+            "lifetime": self.lifetime.dump(),
             "subnets": self.subnets.dump(),
             "vendor": self.vendor.dump(),
             "mean": round(self.working.mean, 4),
@@ -67,6 +70,7 @@ class Knowledge:
         self.ladder.load(state.get("ladder"))
         self.budget.load(state.get("budget"))
         self.fresh.load(state.get("fresh"))
+        self.lifetime.load(state.get("lifetime"), self.fresh.chance)
         self.subnets.load(state.get("subnets"))
         self.vendor.load(state.get("vendor"))
         self.ladder.newcomers = self.fresh.chance
@@ -87,6 +91,7 @@ class Knowledge:
                 f"{100 * self.fresh.chance:.0f} %."
             ),
             self.limit.explain(),
+            self.lifetime.explain(),
             self.ladder.explain(),
             self.drought.explain(now) if not self.working.total else "",
             self.subnets.explain(now),

@@ -62,6 +62,7 @@ class AdaptivePolicy(Policy):
         self.working = known.working
         self.ladder = known.ladder
         self.limit = known.limit
+        self.lifetime = known.lifetime
         self.fresh = known.fresh
         self.subnets = known.subnets
         self.budget = known.budget
@@ -97,7 +98,12 @@ class AdaptivePolicy(Policy):
     # -- choosing --------------------------------------------------------------------------------
 
     def choose(self, ask: Ask) -> Decision:
-        return self._chooser.choose(ask)
+        decision = self._chooser.choose(ask)
+        session = decision.session
+        if session is not None and self.lifetime.is_over(ask.now - session.born):
+            self.budget.earn(decision.tag.price)  # it was not spent
+            return Decision.drop(session)
+        return decision
 
     def acquired(self, lease: Lease) -> None:
         record: Record = lease.session.memo
@@ -204,6 +210,8 @@ class AdaptivePolicy(Policy):
                 self.limit.trial_passed(pick.levels, now)
             if outcome.stale:
                 return  # sent before its last block: it says nothing about now
+            if self.context.gateway:
+                self._learn_lifetime(record, outcome, None)
         else:
             self.budget.earn(NEWNESS * pick.price)
             self.budget.stints += 1
@@ -238,6 +246,8 @@ class AdaptivePolicy(Policy):
             told = None
             if verdict.kind is Kind.THROTTLED:
                 told = verdict.retry_after or THROTTLED_REST
+            if told is None and self._is_lifes_end(record, outcome):
+                return RETIRE
             if record.group is not None and self._is_subnets(record, record.group, pick, outcome):
                 return self._rest(record, pick, outcome)
             if told is None:
@@ -263,6 +273,22 @@ class AdaptivePolicy(Policy):
     def _tells_of_limit(self) -> bool:
         """Whether a block may be the limit's as far as is known; else it has to last first."""
         return self.limit.depends or self.ladder.chance(worked=True, rung=0) <= PASSING
+
+    def _is_lifes_end(self, record: Record, outcome: Outcome) -> bool:
+        """Learn whether a block came from another exit than the session had before."""
+        if not self.context.gateway:
+            return False
+        self._learn_lifetime(record, outcome, record)
+        born = record.session.born
+        return self.lifetime.ends(record.passed - born, outcome.sent - born)
+
+    def _learn_lifetime(self, record: Record, outcome: Outcome, blocked: Record | None) -> None:
+        born = record.session.born
+        explained = self.lifetime.learn(
+            record.passed - born, outcome.sent - born, self.fresh.chance, blocked
+        )
+        if explained:
+            self._acquit(explained, outcome)
 
     def _is_subnets(self, record: Record, group: str, pick: Pick, outcome: Outcome) -> bool:
         """Learn whether a block is the subnet's; then it tells nothing of the session's limit."""
