@@ -20,7 +20,7 @@ TIMES = (60.0, 120.0, 180.0, 300.0, 600.0, 900.0, 1200.0, 1800.0, 3600.0)
 """Seconds: the times that gateways offer. They are told apart by requests just after them."""
 EVIDENCE, KEEP_EVIDENCE = 6.0, 3.0
 """Nats from where on a time is believed, and down to where it stays believed: some three failures in a
-row where most sessions work and few new ones do. A time believed by chance does not stay: see `AGAIN`."""
+row where most sessions work and few new ones do. What is believed by chance is given up: see `AGAIN`."""
 AGAIN = 8
 """One in so many sessions that are over is used once more, to see whether it is still so."""
 MEMORY = 64.0
