@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from scrapy.downloadermiddlewares.useragent import UserAgentMiddleware
 from scrapy.http import Headers
@@ -31,7 +32,8 @@ PREPARED = 4096
 """Sessions whose proxy and headers are kept ready for use."""
 
 
-class _Wire(NamedTuple):
+@dataclass(slots=True, eq=False, repr=False)  # its repr would show credentials
+class _Wire:
     """What of a session goes on its requests, as Scrapy has it there."""
 
     endpoint: ProxyEndpoint | None

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from scrapy_session_filter.policies.adaptive.knowledge import Knowledge
     from scrapy_session_filter.policies.adaptive.record import Record
 
-NEW = 0.1  # chance of a new session
+PAGES, NEW = 1000, 0.1  # pages so far, and the chance of a new session
 
 
 def record() -> Record:
@@ -38,9 +38,9 @@ def lives(lifetime: Lifetime, count: int, end: float, step: float = 4.0) -> list
     for _ in range(count):
         age = 0.0
         while age + step < end:
-            explained += lifetime.learn(age, age + step, NEW, None)
+            explained += lifetime.learn(age, age + step, PAGES, NEW, None)
             age += step
-        explained += lifetime.learn(age, age + step, NEW, record())
+        explained += lifetime.learn(age, age + step, PAGES, NEW, record())
     return explained
 
 
@@ -71,7 +71,7 @@ def test_a_change_between_good_exits_is_not_seen() -> None:
     """Where sessions pass after a time as before, they are kept."""
     lifetime = Lifetime()
     for _ in range(50):
-        assert not lifetime.learn(58.0, 62.0, NEW, None)
+        assert not lifetime.learn(58.0, 62.0, PAGES, NEW, None)
     assert lifetime.seconds == math.inf
     assert not lifetime.is_over(1e6)
 
@@ -80,7 +80,7 @@ def test_a_long_silence_tells_nothing() -> None:
     """Of a session that was last used before several of the times, nobody knows which it was."""
     lifetime = Lifetime()
     for _ in range(50):
-        assert not lifetime.learn(10.0, 400.0, NEW, record())
+        assert not lifetime.learn(10.0, 400.0, PAGES, NEW, record())
     assert lifetime.seconds == math.inf
 
 
@@ -91,7 +91,7 @@ def test_one_in_some_is_used_once_more() -> None:
     assert not lifetime.is_over(60.0)
     assert [lifetime.is_over(61.0) for _ in range(2 * AGAIN)].count(False) == 2
     while lifetime.seconds == 60.0:
-        assert not lifetime.learn(58.0, 62.0, NEW, None)
+        assert not lifetime.learn(58.0, 62.0, PAGES, NEW, None)
     assert not lifetime.is_over(61.0)
 
 
@@ -99,10 +99,11 @@ def test_it_is_saved() -> None:
     """After a restart the time is known, and what does not fit is ignored."""
     lifetime, again = Lifetime(), Lifetime()
     lives(lifetime, 8, 300.0)
-    again.load(json.loads(json.dumps(lifetime.dump())), NEW)
+    again.load(json.loads(json.dumps(lifetime.dump())), PAGES, NEW)
     assert again.seconds == 300.0
-    for state in (None, 1, {}, {"after": [], "others": [1, 1]}, {"after": [[1, "x"]] * 9}):
-        again.load(state, NEW)
+    rows: list[object] = [None, [], [[1, "x"]] * len(TIMES), [[1, 2, 3]] * len(TIMES)]
+    for state in (None, 1, {}, *({"after": row, "others": 1} for row in rows)):
+        again.load(state, PAGES, NEW)
     assert again.seconds == 300.0
 
 

@@ -70,7 +70,6 @@ class Knowledge:
         self.ladder.load(state.get("ladder"))
         self.budget.load(state.get("budget"))
         self.fresh.load(state.get("fresh"))
-        self.lifetime.load(state.get("lifetime"), self.fresh.chance)
         self.subnets.load(state.get("subnets"))
         self.vendor.load(state.get("vendor"))
         self.ladder.newcomers = self.fresh.chance
@@ -79,6 +78,7 @@ class Knowledge:
         latency = number(state.get("latency"), 0.0, 1e6)
         if mean is not None:
             self.working.mean = mean
+        self.lifetime.load(state.get("lifetime"), self.budget.pages, self.fresh.chance)
         if latency is not None:
             self.working.latency = latency
 

@@ -11,7 +11,7 @@ import math
 from bisect import bisect
 from typing import TYPE_CHECKING, Any
 
-from scrapy_session_filter.policies.adaptive.saved import numbers
+from scrapy_session_filter.policies.adaptive.saved import number, odds
 
 if TYPE_CHECKING:
     from scrapy_session_filter.policies.adaptive.record import Record
@@ -25,6 +25,8 @@ AGAIN = 8
 """One in so many sessions that are over is used once more, to see whether it is still so."""
 MEMORY = 64.0
 """Requests after a time that are remembered, discounted."""
+LEAST, MOST = 0.02, 0.98
+"""Bounds of the chances that are compared: one request proves no more."""
 
 
 class Lifetime:
@@ -33,7 +35,7 @@ class Lifetime:
     def __init__(self) -> None:
         self.seconds = math.inf
         self._answers = [[0.0, 0.0] for _ in TIMES]  # passed and blocked just after each time
-        self._others = [0.0, 0.0]  # and at any other
+        self._others = 0.0  # blocked at any other age
         self._blamed: list[list[Record]] = [[] for _ in TIMES]
         self._over = 0
 
@@ -49,28 +51,29 @@ class Lifetime:
         return before < self.seconds <= age
 
     def learn(
-        self, before: float, age: float, chance: float, blocked: Record | None
+        self, before: float, age: float, pages: int, new: float, blocked: Record | None
     ) -> list[Record]:
         """Learn from a working session's answer, at the ages of its last success and of now.
 
-        ``chance`` is that of a new session. Return the sessions whose earlier blocks this explains.
+        ``pages`` is how many came through all sessions so far, ``new`` the chance of a new session.
+        Return the sessions whose earlier blocks this explains.
         """
         k = bisect(TIMES, before)
         crossed = bisect(TIMES, age) - k
-        if crossed <= 0:
-            _count(self._others, blocked, MEMORY * AGAIN)
+        if crossed != 1:  # none of the times, or nobody knows which of them
+            self._others += crossed <= 0 and blocked is not None
             return []
-        if crossed > 1:
-            return []  # which of them it was, nobody knows
-        _count(self._answers[k], blocked, MEMORY)
+        answers = self._answers[k]
+        answers[blocked is not None] += 1.0
+        if sum(answers) > MEMORY:
+            answers[:] = [0.5 * count for count in answers]
         if blocked is not None:
             self._blamed[k] = [*self._blamed[k][-AGAIN:], blocked]
-        return self._weigh(chance)
+        return self._weigh(pages, new)
 
-    def _weigh(self, chance: float) -> list[Record]:
-        passed, blocked = self._others
-        usual = min((passed + 4.5) / (passed + blocked + 5.0), 0.98)
-        new = min(max(chance, 0.02), 0.95)
+    def _weigh(self, pages: int, new: float) -> list[Record]:
+        usual = min((pages + 4.5) / (pages + self._others + 5.0), MOST)
+        new = min(max(new, LEAST), MOST)
         for k, time in enumerate(TIMES):
             passed, blocked = self._answers[k]
             gain = passed * math.log(new / usual) + blocked * math.log((1.0 - new) / (1.0 - usual))
@@ -85,27 +88,19 @@ class Lifetime:
         """Return what was learnt, as plain JSON."""
         return {"after": self._answers, "others": self._others}
 
-    def load(self, state: Any, chance: float) -> None:
+    def load(self, state: Any, pages: int, new: float) -> None:
         """Take back a `dump`; what does not fit is ignored."""
-        if not isinstance(state, dict):
+        after = state.get("after") if isinstance(state, dict) else None
+        if not isinstance(after, list) or len(after) != len(TIMES):
             return
-        after, others = state.get("after"), state.get("others")
-        if not isinstance(after, list) or len(after) != len(TIMES) or not isinstance(others, list):
-            return
-        rows = [*after, others]
-        if all(isinstance(row, list) and len(row) == 2 and numbers(row) for row in rows):
-            self._answers = [[float(number) for number in row] for row in after]
-            self._others = [float(number) for number in others]
-            self._weigh(chance)
+        answers, others = [odds(row) for row in after], number(state.get("others"))
+        if others is not None and None not in answers:
+            self._answers = [row for row in answers if row is not None]
+            self._others = others
+            self._weigh(pages, new)
 
     def explain(self) -> str:
         """Say in a sentence how long a session keeps its exit, if that is known."""
         if self.seconds == math.inf:
             return ""
         return f"The gateway gives a session another exit after {self.seconds:.0f} s."
-
-
-def _count(answers: list[float], blocked: Record | None, memory: float) -> None:
-    answers[blocked is not None] += 1.0
-    if sum(answers) > memory:
-        answers[:] = [0.5 * number for number in answers]

@@ -285,7 +285,11 @@ class AdaptivePolicy(Policy):
     def _learn_lifetime(self, record: Record, outcome: Outcome, blocked: Record | None) -> None:
         born = record.session.born
         explained = self.lifetime.learn(
-            record.passed - born, outcome.sent - born, self.fresh.chance, blocked
+            record.passed - born,
+            outcome.sent - born,
+            self.budget.pages,
+            self.fresh.chance,
+            blocked,
         )
         if explained:
             self._acquit(explained, outcome)
