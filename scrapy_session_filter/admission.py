@@ -18,14 +18,15 @@ if TYPE_CHECKING:
 logger = logging.getLogger("scrapy_session_filter")
 
 _HTTP = ("http://", "https://")
+_OWN = ("cookiejar", "playwright_context")  #: meta with which a request brings its own visitor
 #: meta of requests that go without a session, or may not have one
-_UNUSUAL = frozenset((OPT_OUT, "proxy", "cookiejar", "playwright_context"))
+_UNUSUAL = frozenset((OPT_OUT, "proxy", *_OWN))
 
 
 def goes_without(request: Request, count: Callable[[str], None] = lambda why: None) -> bool:
     """Return whether a request goes its own way; ``count`` hears why, as the name of a stat."""
     meta = request.meta
-    if OPT_OUT in meta and meta[OPT_OUT] is False:
+    if meta.get(OPT_OUT) is False:
         count("opted_out")
         return True
     if meta.get("proxy"):
@@ -63,7 +64,7 @@ def _refusal(request: Request, of_engine: Callable[[Request], str | None]) -> st
         return f"{urlparse_cached(request).scheme}: requests ignore proxies"
     if "proxy" in meta:
         return 'its meta "proxy" is empty, so it would go out directly'
-    for own in ("cookiejar", "playwright_context"):
+    for own in _OWN:
         if meta.get(own) is not None:
             return f'it brings its own "{own}"; to stay with a visitor pass meta "{PIN}"'
     return of_engine(request)

@@ -13,7 +13,7 @@ from scrapy.utils.response import get_meta_refresh
 
 from scrapy_session_filter.hook_errors import HookErrors
 from scrapy_session_filter.tracking import is_inline, is_robots
-from scrapy_session_filter.verdict import OK, Kind, Strength, Verdict
+from scrapy_session_filter.verdict import KIND_OK, OK, Kind, Strength, Verdict
 from scrapy_session_filter.verdicts import Answer, Stopwatch
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ class AnswerJudge:
 
     def is_followed(self, request: Request, response: Response, verdict: Verdict) -> bool:
         """Return whether an answer says nothing yet: a redirect that Scrapy is going to follow."""
-        if verdict.kind is not Kind.OK:
+        if verdict.kind is not KIND_OK:
             return False
         if 300 <= response.status < 400:
             return (

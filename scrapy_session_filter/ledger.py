@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING
 
 from scrapy_session_filter.policies.health import SiteHealth
 from scrapy_session_filter.session import RETIRED, Lease, Outcome, Session
-from scrapy_session_filter.verdict import About, Kind
+from scrapy_session_filter.verdict import KIND_OK, About, Kind
 
 if TYPE_CHECKING:
     from scrapy_session_filter.policies import Policy
     from scrapy_session_filter.proxies import EndpointHealth, SiteProxies
     from scrapy_session_filter.verdict import Verdict
 
-_OK = Kind.OK  # by name: through the class it is dear before Python 3.12
 REPROBE_ODDS = 0.25
 """How much less likely a proxy works for each time that it was blocked on this site before."""
 OTHERS_WINDOW = 60.0
@@ -57,7 +56,7 @@ class Ledger:
         session, health = lease.session, self.health
         stale = sent < session.blamed or session.state is RETIRED
         if not self._dry_run:
-            if verdict.kind is _OK:
+            if verdict.kind is KIND_OK:
                 health.passed()
             elif verdict.kind is not Kind.PROXY_ERROR:
                 predicted = 0.0 if stale else self._policy.predict(lease)
@@ -82,7 +81,7 @@ class Ledger:
 
     def enter(self, session: Session, outcome: Outcome) -> None:
         """Enter an outcome into the session's counters and everybody else's."""
-        if outcome.verdict.kind is _OK:
+        if outcome.verdict.kind is KIND_OK:
             self._passed(session, outcome)
         else:
             self._failed(session, outcome)

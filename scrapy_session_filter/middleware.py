@@ -33,7 +33,7 @@ from scrapy_session_filter.tracking import (
     note_scheduled,
     strip,
 )
-from scrapy_session_filter.verdict import About, Kind
+from scrapy_session_filter.verdict import KIND_OK, About, Kind
 
 if TYPE_CHECKING:
     from scrapy import Request
@@ -51,7 +51,6 @@ __all__ = ["SessionFilterMiddleware", "report_block"]
 
 logger = logging.getLogger("scrapy_session_filter")
 
-_OK = Kind.OK  # by name: through the class it is dear before Python 3.12
 _NEW, _AGAIN, _REDIRECT = Arrival.NEW, Arrival.AGAIN, Arrival.REDIRECT
 _OWN_RETRY = (Kind.BLOCKED, Kind.THROTTLED, Kind.PROXY_ERROR)
 
@@ -202,7 +201,7 @@ class SessionFilterMiddleware:
             self._go_on(request, held, verdict)
             return response
         self._report(request, held, verdict)
-        if verdict.kind is _OK:
+        if verdict.kind is KIND_OK:
             return response
         return self._answer(request, verdict, response) or response
 
@@ -245,7 +244,7 @@ class SessionFilterMiddleware:
     def _report(self, request: Request, held: Held, verdict: Verdict) -> None:
         extension, lease = self._extension, held.lease
         extension.numbers.count_verdict(verdict)
-        if verdict.kind is not _OK:
+        if verdict.kind is not KIND_OK:
             logger.debug("%s through session %s: %s", request, lease.session.id, verdict)
             if verdict.is_block and is_robots(request):
                 held.pool.abandon(lease)

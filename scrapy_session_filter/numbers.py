@@ -7,7 +7,7 @@ from collections import defaultdict
 from functools import partial
 from typing import TYPE_CHECKING
 
-from scrapy_session_filter.verdict import Kind
+from scrapy_session_filter.verdict import KIND_OK, Kind
 
 if TYPE_CHECKING:
     from scrapy.statscollectors import StatsCollector
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from scrapy_session_filter.verdict import Verdict
 
 logger = logging.getLogger("scrapy_session_filter")
-
-_OK = Kind.OK  # by name: through the class it is dear before Python 3.12
 
 PREFIX = "session_filter/"
 TOLD = 5
@@ -39,7 +37,7 @@ class Numbers:
 
     def count_verdict(self, verdict: Verdict) -> None:
         """Count a verdict by kind, and what was not a page by vendor and reason, up to a bound."""
-        if verdict.kind is _OK:
+        if verdict.kind is KIND_OK:
             self.count("verdicts/OK")  # no text is made for each page
             return
         self.count(f"verdicts/{verdict.kind}")

@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING, Any
 from scrapy_session_filter.exceptions import SessionFilterSessionGone
 from scrapy_session_filter.ledger import Ledger
 from scrapy_session_filter.policies import KEEP, Ask, Decision
-from scrapy_session_filter.policies.base import TOO_OLD
 from scrapy_session_filter.roster import Limits, Roster, Watcher
 from scrapy_session_filter.session import LIVE, RESTING, RETIRED, Lease, Outcome, Session
 from scrapy_session_filter.tenure import Tenure
-from scrapy_session_filter.verdict import About, Kind, Strength
+from scrapy_session_filter.verdict import KIND_OK, About, Kind, Strength
 from scrapy_session_filter.waiters import Waiters
 
 if TYPE_CHECKING:
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Limits", "SessionPool", "Watcher"]
 
-_OK = Kind.OK  # by name: through the class it is dear before Python 3.12
 SHORTEST_WAIT = 0.02
 """Seconds; a waiter asks again no sooner, unless it is woken."""
 PIN_LOOK = 0.1
@@ -142,8 +140,8 @@ class SessionPool:
                     self.inits.begin(session, now, decision.tag)
                     can_create = roster.has_unused
                     continue
-            elif decision.why is TOO_OLD or roster.is_expired(session, now):
-                roster.retire(session, decision.why if decision.why is TOO_OLD else "idle", now)
+            elif decision.retire or roster.is_expired(session, now):
+                roster.retire(session, "age" if decision.retire else "idle", now)
                 can_create = roster.can_create(now)
                 continue
             elif not roster.is_usable(session, now):  # its proxy rests since it was offered
@@ -315,8 +313,8 @@ class SessionPool:
         self, session: Session, now: float, attempt: int, decision: Decision, counts: bool = True
     ) -> Lease:
         self._leases += 1
-        id_, ended = f"{session.id}.{self._leases}", False
-        lease = Lease(id_, session, now, attempt, decision.why, decision.tag, ended, counts)
+        id_ = f"{session.id}.{self._leases}"
+        lease = Lease(id_, session, now, attempt, decision.why, decision.tag, counts=counts)
         self.in_flight += 1
         self.roster.take(session, now, counts)
         if self.health.down:
@@ -340,7 +338,7 @@ class SessionPool:
             return
         now = self._clock()
         session = lease.session
-        ok = verdict.kind is _OK
+        ok = verdict.kind is KIND_OK
         if not ok and verdict.is_local:
             self.policy.abandoned(lease)
         else:

@@ -115,12 +115,10 @@ class SessionAwarePriorityQueue:
         if self._extension is None or goes_without(request):
             return _FREE
         site = self._extension.site_of(request)
-        if PIN not in request.meta:
-            return site
-        pin, track = request.meta[PIN], Track.of(request)
+        pin = request.meta.get(PIN)
+        track = None if pin is None else Track.of(request)
         # One that was given back waits apart: its site may go on while its session rests.
-        waits = pin is not None and track is not None and track.returned
-        return f"{site}\n{pin}" if waits else site
+        return f"{site}\n{pin}" if track is not None and track.returned else site
 
     def push(self, request: Request) -> None:
         """Queue a request under its site."""
@@ -171,8 +169,6 @@ class SessionAwarePriorityQueue:
     def _load_of(self, site: str) -> tuple[float, int]:
         if self._extension is None or site == _FREE:
             return 0.0, 0
-        if "\n" not in site:
-            return self._extension.load_of(site)
         return self._extension.load_of(*site.split("\n", 1))
 
     def _drop_empty(self) -> None:

@@ -13,7 +13,6 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from scrapy_session_filter.policies.base import TOO_OLD
 from scrapy_session_filter.sampling import SampleSet
 from scrapy_session_filter.session import LIVE, RESTING, RETIRED, Session, new_session_id
 
@@ -298,7 +297,7 @@ class Roster:
             if now - oldest.born <= self._most_age:
                 due = min(due, oldest.born + self._most_age)
                 break
-            self.retire(oldest, TOO_OLD, now)
+            self.retire(oldest, "age", now)
         self.due = due
 
     def next_due(self) -> float:

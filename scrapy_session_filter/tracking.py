@@ -86,13 +86,7 @@ class Track:
 
     def put_on(self, request: Request) -> None:
         """Write the track to the request, as plain values; of what few requests have, only that."""
-        saved: dict[str, Any] = {
-            "session": self.session,
-            "site": self.site,
-            "lease": self.lease,
-            "run": self.run,
-            "marks": self.marks,
-        }
+        saved = dict(zip(_HELD, _held(self), strict=True))
         rest = _rest(self)
         if rest != _BLANK:
             saved |= {n: v for n, v, blank in zip(_REST, rest, _BLANK, strict=True) if v != blank}
@@ -101,7 +95,7 @@ class Track:
 
 _HELD = ("session", "site", "lease", "run", "marks")  #: what every request with a session has
 _REST = tuple(field.name for field in fields(Track) if field.name not in _HELD)
-_rest = attrgetter(*_REST)
+_held, _rest = attrgetter(*_HELD), attrgetter(*_REST)
 _BLANK = _rest(Track())
 
 

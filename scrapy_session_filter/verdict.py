@@ -20,6 +20,10 @@ class Kind(str, Enum):
         return self.value
 
 
+KIND_OK = Kind.OK
+"""For what runs at every request: through the class it is dear before Python 3.12."""
+
+
 class Strength(str, Enum):
     """Strong evidence proves alone; weak evidence wants a repetition."""
 

@@ -29,20 +29,27 @@ if TYPE_CHECKING:
 _PROXY_AUTH = b"Proxy-Authorization"
 
 PREPARED = 4096
-"""Sessions whose proxy and headers are kept ready for use."""
+"""Sessions, and header sets, that are kept ready for use."""
 
 
-@dataclass(slots=True, eq=False, repr=False)  # its repr would show credentials
+@dataclass(frozen=True, slots=True, eq=False)
+class _HeaderSet:
+    """Headers as Scrapy keeps them; many sessions may share them."""
+
+    headers: Mapping[str, str]
+    replacing: list[tuple[bytes, bytes, list[bytes] | None, str]]  #: with Scrapy's defaults
+    values: dict[str, bytes]  #: the headers once more, under the names that marks have
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)  # its repr would show credentials
 class _Wire:
     """What of a session goes on its requests, as Scrapy has it there."""
 
     endpoint: ProxyEndpoint | None
-    headers: Mapping[str, str]
     url: str | None  #: of the proxy, with the credentials that HttpProxyMiddleware takes off
     server: str | None  #: what it leaves
     authorization: list[bytes] | None  #: what it makes of them
-    replacing: list[tuple[bytes, bytes, list[bytes] | None, str]]  #: headers; Scrapy's defaults
-    values: dict[str, bytes]  #: the headers once more, under the names that marks have
+    sent: _HeaderSet
 
 
 def _address(proxy: str | None) -> str | None:
@@ -76,6 +83,7 @@ class HttpBinding(EngineBinding):
         self._auth_encoding: str = crawler.settings["HTTPPROXY_AUTH_ENCODING"]
         self._jars = SessionJars(crawler)
         self._wires: dict[str, _Wire] = {}
+        self._header_sets: dict[int, _HeaderSet] = {}
 
     def put_on(self, request: Request, session: Session) -> dict[str, Any]:
         """Set proxy, headers, cookie jar and time-out of the session.
@@ -88,8 +96,8 @@ class HttpBinding(EngineBinding):
         meta["proxy"] = wire.url
         ours: dict[str, bytes] = {}
         if self.sends_headers:
-            headers, ours = request.headers, wire.values
-            for key, value, default, name in wire.replacing:
+            headers, ours = request.headers, wire.sent.values
+            for key, value, default, name in wire.sent.replacing:
                 present = dict.get(headers, key)
                 if present is None or present == default:
                     dict.__setitem__(headers, key, [value])
@@ -119,8 +127,7 @@ class HttpBinding(EngineBinding):
         headers, meta = request.headers, request.meta
         # Names are normalised already; Headers would do it again at every access.
         dict.pop(headers, _PROXY_AUTH, None)
-        if "_auth_proxy" in meta:
-            del meta["_auth_proxy"]
+        meta.pop("_auth_proxy", None)
         if JAR_KEY in meta and self._jars.enabled and not meta.get("dont_merge_cookies"):
             dict.pop(headers, b"Cookie", None)
 
@@ -145,7 +152,7 @@ class HttpBinding(EngineBinding):
 
     def leave_own(self, request: Request, session: Session) -> None:
         """Remove the session's headers and Scrapy's defaults; leave what the request brought."""
-        ours = [(key, value) for key, value, _, _ in self._wire(session).replacing]
+        ours = [(key, value) for key, value, _, _ in self._wire(session).sent.replacing]
         defaults = [(key, values[-1]) for key, values in self._defaults.items() if values]
         for key, value in (*ours, *defaults):
             if request.headers.get(key) == value:
@@ -176,7 +183,7 @@ class HttpBinding(EngineBinding):
         if (
             wire is None
             or wire.endpoint is not session.endpoint
-            or wire.headers is not session.headers
+            or wire.sent.headers is not session.headers
         ):
             if len(self._wires) >= PREPARED:
                 self._wires.clear()
@@ -190,16 +197,20 @@ class HttpBinding(EngineBinding):
             if (credentials := endpoint.credentials(session.id)) is not None:
                 text = to_bytes(":".join(credentials), encoding=self._auth_encoding)
                 authorization = [b"Basic " + base64.b64encode(text)]
-        headers = [
-            (key, values[-1], key.decode("latin-1"))
-            for key, values in Headers(session.headers).items()
-        ]
-        return _Wire(
-            endpoint,
-            session.headers,
-            url,
-            server,
-            authorization,
-            [(key, value, dict.get(self._defaults, key), name) for key, value, name in headers],
-            {name: value for _, value, name in headers},
-        )
+        return _Wire(endpoint, url, server, authorization, self._header_set(session.headers))
+
+    def _header_set(self, headers: Mapping[str, str]) -> _HeaderSet:
+        """Return headers as Scrapy keeps them: `Headers` normalises a set that is shared only once."""
+        known = self._header_sets.get(id(headers))
+        if known is None or known.headers is not headers:
+            if len(self._header_sets) >= PREPARED:
+                self._header_sets.clear()
+            normal = [
+                (key, values[-1], key.decode("latin-1")) for key, values in Headers(headers).items()
+            ]
+            known = self._header_sets[id(headers)] = _HeaderSet(
+                headers,
+                [(key, value, dict.get(self._defaults, key), name) for key, value, name in normal],
+                {name: value for _, value, name in normal},
+            )
+        return known

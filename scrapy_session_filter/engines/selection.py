@@ -83,11 +83,9 @@ class Engines:
 
     def refusal(self, request: Request) -> str | None:
         """Return why a request must not go out with a session, or cannot."""
-        binding, meta = self.of(request), request.meta
-        if (
-            _OF_A_BROWSER in meta
-            and meta[_OF_A_BROWSER]
-            and (binding is None or isinstance(binding, HttpBinding))
+        binding = self.of(request)
+        if request.meta.get(_OF_A_BROWSER) and (
+            binding is None or isinstance(binding, HttpBinding)
         ):
             scheme = urlparse_cached(request).scheme
             return (

@@ -21,10 +21,6 @@ if TYPE_CHECKING:
     from scrapy_session_filter.session import Lease, Outcome, Session
 
 
-TOO_OLD = "age"
-"""Why a session is retired that has lived long enough; it names a stat."""
-
-
 @dataclass(slots=True, eq=False)
 class Ask:
     """One request's wish for a session.
@@ -46,6 +42,7 @@ class Decision:
 
     Make it with `use`, `new`, `hold` or `drop`. ``why`` is a short slug that names a stat. ``group``
     asks for a new proxy of that subnet. ``tag`` travels with the lease and comes back in the report.
+    ``retire``: do not use ``session``, it is too old; the policy is asked again at once.
     """
 
     session: Session | None = None
@@ -53,6 +50,7 @@ class Decision:
     why: str = ""
     group: str | None = None
     tag: Any = None
+    retire: bool = False
 
     @classmethod
     def use(cls, session: Session, why: str, tag: Any = None) -> Decision:
@@ -67,7 +65,7 @@ class Decision:
     @classmethod
     def drop(cls, session: Session) -> Decision:
         """Choose to retire a session that is too old, and to be asked again at once."""
-        return cls(session=session, why=TOO_OLD)
+        return cls(session=session, retire=True)
 
     @classmethod
     def hold(cls, seconds: float, why: str = "wait") -> Decision:

@@ -148,4 +148,4 @@ def test_sessions_that_are_over_are_retired(rng: random.Random) -> None:
     assert product.pick(61.0, 0, 1) >= 0
     assert first.id not in pool.sessions
     assert "sessions/retired/age" in counted
-    assert Decision.drop(first).why == "age"
+    assert Decision.drop(first).retire

@@ -40,7 +40,6 @@ class Budget:
         self._out_at = 0.0
         self._out_total = 0.0  # session-seconds
         self._back = 0  # how many came back
-        self.outage = FIRST_OUTAGE  #: seconds that a ban lasts, by what was seen so far
 
     def earn(self, tokens: float) -> None:
         """Take in what scarcity has cost."""
@@ -73,16 +72,16 @@ class Budget:
     def went_out(self, now: float) -> None:
         """Note that a working session was blocked."""
         self._count_out(now, 1)
-        self._judge()
 
     def came_back(self, now: float, lasted: bool) -> None:
         """Note that it works again; ``lasted`` is false for a block that was gone at once."""
         self._count_out(now, -1)
         self._back += lasted
-        self._judge()
 
-    def _judge(self) -> None:
-        self.outage = (self._out_total + FIRST_OUTAGE) / (self._back + 1.0)
+    @property
+    def outage(self) -> float:
+        """Return how many seconds a ban lasts, by what was seen so far."""
+        return (self._out_total + FIRST_OUTAGE) / (self._back + 1.0)
 
     def _count_out(self, now: float, change: int) -> None:
         self._out_total += self._out * max(0.0, now - self._out_at)
@@ -110,4 +109,3 @@ class Budget:
             return
         self.tokens, self.pages, self.stints = tokens, pages, stints
         self._out_total, self._back = out, back
-        self._judge()

@@ -141,7 +141,7 @@ class Chooser:
         if choice.trial:
             pick.trial = True
             return Decision.use(session, "trial", pick)
-        return Decision(session, None, "working", None, pick)
+        return Decision.use(session, "working", pick)
 
     def _go_beyond(self, ask: Ask, choice: Choice) -> Decision | None:
         """Use a session over the cap where waiting would cost more than the ban it risks."""

@@ -30,9 +30,6 @@ PRIOR_RISK = 0.00125
 """Assumed hazard per eighth of an octave of intensity before anything is known, as strong as
 `PRIOR_USES` uses. Four times as much costs a small list .07 of its goodput, others nothing."""
 PRIOR_USES = 20.0
-UNUSED_RISK = [PRIOR_RISK * b * PRIOR_USES / PRIOR_USES for b in range(BINS)]
-UNUSED_HAZARD = [0.5] * BINS
-"""What is fitted, by bin, where no use was as intense or more."""
 LEAST_BLOCKS = 0.4
 """Blocks, older ones discounted, without which there is no evidence: one counts for 3000 uses."""
 CALM, THINNED = 1000, 4
@@ -55,7 +52,7 @@ class HazardTable:
         self.blocks = [[0.0] * BINS for _ in WINDOWS]
         self.expected: list[list[float]] = []  #: blocks elsewhere, as if so many were here
         self.risk = [PRIOR_RISK * b for b in range(BINS)]
-        self.hazard = UNUSED_HAZARD[:]
+        self.hazard = [0.5] * BINS
         self._passed = 0  # uses that were counted
         self._calm = 0  # uses since the last block
 
@@ -151,12 +148,8 @@ class HazardTable:
     def fit(self, scale: int) -> None:
         """Bring `risk` and `hazard` up to date, on one scale."""
         uses, blocks = self.uses[scale], self.blocks[scale]
-        top = BINS
-        while top and not uses[top - 1]:
-            top -= 1
-        self.risk[top:], self.hazard[top:] = UNUSED_RISK[top:], UNUSED_HAZARD[top:]
         n = x = 0.0
-        for b in range(top - 1, -1, -1):
+        for b in range(BINS - 1, -1, -1):
             n += uses[b]
             x += blocks[b]
             self.hazard[b] = (x + 0.5) / (n + 1.0)

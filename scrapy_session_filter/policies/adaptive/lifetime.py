@@ -86,7 +86,7 @@ class Lifetime:
 
     def dump(self) -> dict[str, Any]:
         """Return what was learnt, as plain JSON."""
-        return {"after": self._answers, "others": self._others}
+        return {"after": [row[:] for row in self._answers], "others": self._others}
 
     def load(self, state: Any, pages: int, new: float) -> None:
         """Take back a `dump`; what does not fit is ignored."""

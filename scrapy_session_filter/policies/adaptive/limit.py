@@ -86,8 +86,7 @@ class Limit:
         self._fits = 0
         self._cut_at = self._moved_at = -math.inf  # when a block, or anything, last moved the cap
         self._last_cut: _Cut | None = None
-        self.is_told = False  #: the site said itself that it was too fast, and how long to rest
-        self._hint = -1  # the scale nearest to that
+        self._hint = -1
         self._since: float | None = None  # when it began to watch
         self.trial = -1  #: a shorter scale that may be the true one; -1: there is none
         self.trial_cap = 0.0  #: the intensity there that is tried
@@ -134,14 +133,14 @@ class Limit:
                 self._weigh(now)
             self.table.fit(self.scale)
         level = levels[self.scale]
-        cap, capped = self.cap, self.cap < math.inf
+        capped = self.cap < math.inf
         if level > (1.0 if capped else 0.9) * self.safe and sent > self._cut_at:
             self._hits += 1
             if self._hits >= SAFE_HITS:
                 most = self.safe * SAFE_STEP
                 self.safe = min(most, level) if capped else most
                 self._hits = 0
-        if level <= 0.8 * cap:
+        if level <= 0.8 * self.cap:
             return
         steps = 2 if self._moved_at == self._cut_at else 1  # a block was the last to move it
         if now > self._moved_at + steps * self._step:
@@ -162,7 +161,6 @@ class Limit:
         """
         self.table.blocked(levels)
         if retry_after is not None:
-            self.is_told = True
             self._hint = min(
                 range(len(WINDOWS)), key=lambda k: abs(math.log(WINDOWS[k] / max(retry_after, 1.0)))
             )
@@ -214,6 +212,11 @@ class Limit:
             self._last_cut = None
         self._weigh(now)
         self.table.fit(self.scale)
+
+    @property
+    def is_told(self) -> bool:
+        """Whether the site said itself that it was too fast, and for how long to rest."""
+        return self._hint >= 0
 
     @property
     def _is_known(self) -> bool:

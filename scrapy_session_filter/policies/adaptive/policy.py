@@ -27,14 +27,13 @@ from scrapy_session_filter.policies.base import (
     PolicyContext,
     Reaction,
 )
-from scrapy_session_filter.verdict import Kind, Strength
+from scrapy_session_filter.verdict import KIND_OK, Kind, Strength
 
 if TYPE_CHECKING:
     from scrapy_session_filter.policies.adaptive.vendors import Lessons
     from scrapy_session_filter.policies.base import Ask
     from scrapy_session_filter.session import Lease, Outcome, Session
 
-_OK = Kind.OK  # by name: through the class it is dear before Python 3.12
 LONGEST_REST = 10.0
 """Seconds after which the pool may offer a blocked session again; the rest is up to the ladder."""
 TRUSTED = 600.0
@@ -149,7 +148,7 @@ class AdaptivePolicy(Policy):
         if pick.scout or pick.trial or pick.subnet_scout:
             self._landed(pick)
         kind = outcome.verdict.kind
-        if kind is _OK:
+        if kind is KIND_OK:
             self._succeeded(record, pick, outcome)
             return KEEP
         if kind is Kind.SITE_ERROR or outcome.site_down:
