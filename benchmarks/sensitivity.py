@@ -28,11 +28,12 @@ CONSTANTS = {
     "drought": ("PER_SLOT", "PER_CHANCE", "SPAN", "REST"),
     "ladder": ("FIRST_REST", "EARLIEST", "PRIOR"),
     "policy": ("LONGEST_REST", "TRUSTED", "PASSING"),
-    "choosing": ("RISKED", "RESERVED", "PATIENCE"),
+    "choosing": ("RISKED", "RESERVED", "PATIENCE", "LONG_ENOUGH"),
     "budget": ("FULL", "CROWDING", "WORTH", "FIRST_OUTAGE"),
     "fresh": ("COSTLIEST",),
     "hazard": ("PRIOR_RISK", "WALL"),
     "limit": ("EVIDENCE", "SCOUTS", "FIRST_SAFE", "SHORTEST_STEP", "LET_GO"),
+    "review": ("CLEAR", "CHEAPER", "RARER"),
     "working": ("LOOK", "ELITE_LOOK", "SPARE", "SPREADING", "SHARING", "LEAD"),
 }
 """The constants by the module that documents them: meaning, unit and source are there."""

@@ -186,6 +186,19 @@ def test_one_success_restores_the_hope_of_its_rung() -> None:
 # -- drought -----------------------------------------------------------------------------------
 
 
+def test_the_longest_rest_that_was_enough_is_known() -> None:
+    """That of sessions that ever worked, until that is long ago."""
+    ladder = Ladder()
+    ladder.learn(worked=False, rung=6, ok=True)
+    assert ladder.proven_rest == math.inf
+    for rung in (2, 4, 3):
+        ladder.learn(worked=True, rung=rung, ok=True)
+    assert ladder.proven_rest == ladder.rest(4)
+    for _ in range(30):
+        ladder.learn(worked=True, rung=4, ok=False)
+    assert ladder.proven_rest == ladder.rest(3)
+
+
 def test_in_a_drought_tries_become_rarer() -> None:
     """As many as there are slots at once, then ever fewer: not a thousand in an hour."""
     drought = Drought(16)

@@ -9,7 +9,7 @@ import pytest
 
 from scrapy_session_filter.policies import POLICIES
 from scrapy_session_filter.policies.adaptive import AdaptivePolicy
-from scrapy_session_filter.policies.adaptive.choosing import PATIENCE
+from scrapy_session_filter.policies.adaptive.choosing import LONG_ENOUGH, PATIENCE
 from scrapy_session_filter.policies.adaptive.intensity import BINS, WINDOWS, Meter
 from scrapy_session_filter.policies.adaptive.record import How, Pick
 from scrapy_session_filter.policies.base import KEEP, RETIRE, Decision, PolicyContext
@@ -85,6 +85,25 @@ def test_a_blocked_session_rests_and_is_probed(driver: Driver) -> None:
         probe = driver.choose(now)
         assert probe.session is first
         assert driver.report(driver.lease(now, probe), BLOCKED, now).rest == expected
+
+
+@pytest.mark.parametrize("proven", [False, True])
+def test_in_a_long_drought_a_rest_is_bound_by_what_was_enough_before(
+    driver: Driver, proven: bool
+) -> None:
+    """An hour of it asks for half an hour's rest, or for four times that after which one came back."""
+    policy = driver.policy
+    (session,) = driver.working(1)
+    if proven:
+        policy.ladder.learn(worked=True, rung=4, ok=True)
+    rest = LONG_ENOUGH * policy.ladder.rest(4)
+    driver.report(
+        driver.lease(3600.0 - rest, Decision.use(session, "test")), BLOCKED, 3600.0 - rest
+    )
+    driver.wake(session)
+    driver.most = 0
+    assert driver.choose(3599.0).why == "wait"
+    assert (driver.choose(3600.5).why == "probe") is proven
 
 
 def test_a_burst_of_blocks_costs_one_rest(driver: Driver) -> None:

@@ -31,6 +31,9 @@ come of one raise in five."""
 NEWNESS = 0.95
 """Value of a new session of certain success, relative to a known one: it has to connect anew, and
 has no cookies. Without it, a site that blocks nobody would get a new visitor with each request."""
+LONG_ENOUGH = 4.0
+"""Where nothing works, no session has to rest longer than so many times what was enough for another:
+else bans that end by themselves are waited out many times over."""
 RESERVED = 3
 """Pages that have failed so often only go where it works,"""
 STUCK = 10.0
@@ -90,7 +93,7 @@ class Chooser:
             return None  # or there is none to try
         tokens = math.inf if dry else budget.tokens
         pause = None if dry else pause
-        rest = self._known.drought.rest(ask.now) if dry else 0.0
+        rest = self._rest(ask.now) if dry else 0.0
         probe, chance, price = self._known.ladder.best(
             ask.now, ask.avoid, tokens, pause, self._known.pace, rest
         )
@@ -118,6 +121,11 @@ class Chooser:
             return None
         self._pay(price, now)
         return Decision.new("new", group, Pick(How.FRESH, price=price))
+
+    def _rest(self, now: float) -> float:
+        """Return the seconds that a session must have rested where nothing works."""
+        known = self._known
+        return min(known.drought.rest(now), LONG_ENOUGH * known.ladder.proven_rest)
 
     def _pay(self, price: float, now: float) -> None:
         self._known.budget.tokens -= price

@@ -25,7 +25,8 @@ from scrapy_session_filter.policies.adaptive.saved import odds
 REFIT = 16
 """Uses between two fits."""
 DECAY = 0.98
-"""Weight of what was counted before, every four fits: about 3200 uses are remembered."""
+"""Weight of what was counted before, every four fits: about 3200 uses are remembered. What is known of
+intensities above those in use does not fade: under a cap nobody comes there to see it again."""
 PRIOR_RISK = 0.00125
 """Assumed hazard per eighth of an octave of intensity before anything is known, as strong as
 `PRIOR_USES` uses. Four times as much costs a small list .07 of its goodput, others nothing."""
@@ -53,6 +54,7 @@ class HazardTable:
         self.expected: list[list[float]] = []  #: blocks elsewhere, as if so many were here
         self.risk = [PRIOR_RISK * b for b in range(BINS)]
         self.hazard = [0.5] * BINS
+        self._before = [[0.0] * BINS for _ in WINDOWS]  # uses when they last faded
         self._passed = 0  # uses that were counted
         self._calm = 0  # uses since the last block
 
@@ -70,11 +72,17 @@ class HazardTable:
         if self._passed % REFIT:
             return False
         if not self._passed % (4 * REFIT):
-            decay = DECAY**weight
-            for table in (self.uses, self.blocks, self.expected):
-                for counts in table:
-                    counts[:] = [decay * count for count in counts]
+            self._fade(DECAY**weight)
         return True
+
+    def _fade(self, decay: float) -> None:
+        """Make all that was counted up to the highest bin in use weigh less."""
+        for scale, (uses, before) in enumerate(zip(self.uses, self._before, strict=True)):
+            end = 1 + next((b for b in range(BINS - 1, -1, -1) if uses[b] > before[b]), -1)
+            for table in (self.uses, self.blocks, self.expected):
+                if table:
+                    table[scale][:end] = [decay * count for count in table[scale][:end]]
+            before[:] = uses
 
     def blocked(self, levels: Levels) -> None:
         """Count a use that was blocked."""
@@ -98,23 +106,24 @@ class HazardTable:
         weight = min(1.0, most / max(*map(sum, other.blocks), 1e-9))
         self.expected = [[weight * count for count in counts] for counts in other.blocks]
 
-    def split(self, scale: int) -> tuple[float, int]:
+    def split(self, scale: int, end: int = BINS) -> tuple[float, int]:
         """Return how much better two hazards explain a scale than one (nats), and the bin between.
 
-        Only splits whose upper hazard is more than twice the lower count. (0, 0): none.
+        Only splits whose upper hazard is more than twice the lower count. (0, 0): none. ``end``: the
+        bin from which on nothing is looked at.
         """
         uses, blocks = self.uses[scale], self.blocks[scale]
         if self.expected:
             expected = self.expected[scale]
             uses = [a + b for a, b in zip(uses, expected, strict=True)]
             blocks = [a + b for a, b in zip(blocks, expected, strict=True)]
-        all_uses, all_blocks = sum(uses), sum(blocks)
+        all_uses, all_blocks = sum(uses[:end]), sum(blocks[:end])
         if all_blocks < LEAST_BLOCKS:
             return 0.0, 0
         one = _likelihood(all_uses, all_blocks)
         best, at = 0.0, 0
         low_uses = low_blocks = 0.0
-        for b in range(1, BINS):
+        for b in range(1, end):
             low_uses += uses[b - 1]
             low_blocks += blocks[b - 1]
             if b < LEAST_SPLIT:
@@ -128,6 +137,10 @@ class HazardTable:
                     best, at = two - one, b
         return best, at
 
+    def rate(self, scale: int, low: int, high: int) -> float:
+        """Return blocks per use in the bins from ``low`` up to ``high``."""
+        return (sum(self.blocks[scale][low:high]) + 0.1) / (sum(self.uses[scale][low:high]) + 1.0)
+
     def is_local(self, scale: int, level: float) -> bool:
         """Return whether blocks are over twice as frequent around ``level`` as below it.
 
@@ -136,7 +149,7 @@ class HazardTable:
         low, high = bin_of(0.7 * level), bin_of(1.2 * level) + 1
         uses, blocks = self.uses[scale], self.blocks[scale]
         overall = sum(blocks) / max(sum(uses), 1.0)
-        below = (sum(blocks[:low]) + 0.1 + 5.0 * overall) / (sum(uses[:low]) + 10.0)
+        below = (sum(blocks[:low]) + 0.1 + 10.0 * overall) / (sum(uses[:low]) + 10.0)
         return sum(blocks[low:high]) > 0.9 + 2.0 * below * sum(uses[low:high])
 
     def is_wall(self, scale: int, level: float) -> bool:

@@ -26,6 +26,8 @@ UNKNOWN, PRIOR = 1 / 3, 1.5
 """Chance of a probe from a rung of which nothing is known, and how many answers that is worth."""
 EARLIEST = 60.0
 """Seconds that a session on a higher rung rests at least, as long as others work."""
+RETURNED = 0.5
+"""Successes, older ones discounted, from where on sessions are known to come back from a rung."""
 FORGET = 0.97
 """Weight of older probes at each new one."""
 
@@ -121,6 +123,14 @@ class Ladder:
                 else:
                     best, chance, price = first, odds, cost
         return best, chance, price
+
+    @property
+    def proven_rest(self) -> float:
+        """Seconds of the longest rest after which one that ever worked came back; infinite: none did."""
+        for rung in range(RUNGS - 1, -1, -1):
+            if self.odds[True][rung][0] >= RETURNED:
+                return self.rest(rung)
+        return math.inf
 
     def rested(self, record: Record, now: float) -> int:
         """Return the rung up to which a session has rested; at most its own."""

@@ -19,12 +19,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from scrapy_session_filter.policies.adaptive.hazard import HazardTable
 from scrapy_session_filter.policies.adaptive.intensity import FIRST, USUAL, WINDOWS, level_of
+from scrapy_session_filter.policies.adaptive.review import Review
 from scrapy_session_filter.policies.adaptive.saved import count, number
 
 if TYPE_CHECKING:
     from scrapy_session_filter.policies.adaptive.intensity import Levels
 
-EVIDENCE, KEEP_EVIDENCE = 6.0, 3.0
+EVIDENCE, KEEP_EVIDENCE = 6.0, 4.5
 """Nats: from where on blocks are said to depend on intensity, and down to where it stays said. 4
 instead of 6 costs .005 on average: exogenous bans are then taken for limits."""
 USUAL_BONUS, STAY_BONUS, HINT_BONUS = 1.0, 5.0, 3.0
@@ -86,6 +87,7 @@ class Limit:
         self._fits = 0
         self._cut_at = self._moved_at = -math.inf  # when a block, or anything, last moved the cap
         self._last_cut: _Cut | None = None
+        self._review = Review()
         self._hint = -1
         self._since: float | None = None  # when it began to watch
         self.trial = -1  #: a shorter scale that may be the true one; -1: there is none
@@ -153,11 +155,19 @@ class Limit:
                 self.cap = math.inf if gone else raised
             self._moved_at = now
 
-    def blocked(self, levels: Levels, now: float, *, retry_after: float | None = None) -> None:
+    def blocked(
+        self,
+        levels: Levels,
+        now: float,
+        *,
+        retry_after: float | None = None,
+        outage: float = 0.0,
+    ) -> None:
         """Learn from a working session's block.
 
         ``retry_after``: the site says itself that it was too fast, and for how long: no test is
-        needed, and the scale is likely the nearest to it.
+        needed, and the scale is likely the nearest to it. ``outage``: seconds for which the session
+        will be missing; 0 where another takes its place.
         """
         self.table.blocked(levels)
         if retry_after is not None:
@@ -171,15 +181,17 @@ class Limit:
             self.safe = max(0.8 * level, 2.0)
             self._hits = 0
         told = retry_after is not None
+        if not (told or self.depends) or now <= self._cut_at + 0.5 * SHORTEST_STEP:
+            return
         if (
-            (told or self.depends)
-            and level > 1.5
-            and now > self._cut_at + 0.5 * SHORTEST_STEP
+            level > 1.5
             and (self.cap == math.inf or 0.6 * self.cap < level)
             and (told or self.table.is_local(self.scale, level))
         ):
             self._cut(levels, level, now)
             self._weigh(now)  # now that there is a cap, shorter windows may be tried
+        elif self.cap < math.inf and not told and outage:
+            self._look_again(levels, now, outage)
 
     def expect(self, other: Limit, blocks: float) -> bool:
         """Take another site's limit for likely, as if so many sessions had been blocked at it here.
@@ -202,6 +214,14 @@ class Limit:
         least = 0.7 * self.cap if self.cap < math.inf else 0.0
         self.cap = max(min(self.cap, BELOW * level), least, LEAST_CAP)
         self._cut_at = self._moved_at = now
+
+    def _look_again(self, levels: Levels, now: float, outage: float) -> None:
+        """Lower the cap if it is too high for what its bans cost."""
+        cap = self._review.lower(self.table, self.scale, self.window, self.cap, outage)
+        if cap < self.cap:
+            self.cap, self.edge = max(cap, LEAST_CAP), cap / BELOW
+            self._met_at, self._last_cut = levels, None
+            self._cut_at = self._moved_at = now
 
     def cleared(self, levels: Levels, now: float) -> None:
         """Take a block back that was gone at once, and what it did to the cap."""

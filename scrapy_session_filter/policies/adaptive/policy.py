@@ -258,7 +258,7 @@ class AdaptivePolicy(Policy):
                 self.budget.lose(self._knowledge.pages_of_a_ban)
             elif told is not None or self._tells_of_limit:
                 record.counted = told is None
-                self.limit.blocked(pick.levels, outcome.now, retry_after=told)
+                self.limit.blocked(pick.levels, outcome.now, retry_after=told, outage=self._missing)
             else:
                 record.counted = False
         elif self.context.gateway and (not record.worked or record.rung >= GIVE_UP_RUNG):
@@ -272,6 +272,11 @@ class AdaptivePolicy(Policy):
     def _tells_of_limit(self) -> bool:
         """Whether a block may be the limit's as far as is known; else it has to last first."""
         return self.limit.depends or self.ladder.chance(worked=True, rung=0) <= PASSING
+
+    @property
+    def _missing(self) -> float:
+        """Seconds for which a banned session is missing: at a gateway another takes its place."""
+        return 0.0 if self.context.gateway else self.budget.outage
 
     def _is_lifes_end(self, record: Record, outcome: Outcome) -> bool:
         """Learn whether a block came from another exit than the session had before."""
@@ -314,7 +319,7 @@ class AdaptivePolicy(Policy):
             record.rung = min(record.rung + 1, RUNGS - 1)
             if record.doubt is not None and not record.counted and record.rung > QUICK_RUNG:
                 record.counted = True
-                self.limit.blocked(record.doubt, outcome.now)
+                self.limit.blocked(record.doubt, outcome.now, outage=self._missing)
         self.working.leave(record)
         record.failed = outcome.now
         rest = min(self.ladder.rest(record.rung), LONGEST_REST)
