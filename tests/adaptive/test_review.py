@@ -88,7 +88,7 @@ def test_a_cap_that_has_regrown_is_lowered_again() -> None:
 def test_a_limit_looks_again_where_a_banned_session_is_missing(
     outage: float, retry_after: float | None
 ) -> None:
-    """Not where another takes its place, nor for a block that says itself for how long it lasts."""
+    """Not where that is not known, nor for a block that says itself for how long it lasts."""
     limit = Limit()
     limit.table = sloping()
     limit.cap = limit.edge = 7.0
@@ -103,13 +103,16 @@ def test_a_limit_looks_again_where_a_banned_session_is_missing(
         assert limit.cap == 7.0, "a burst counts once"
 
 
-@pytest.mark.parametrize("gateway", [False, True])
-def test_only_sessions_of_a_list_are_missing(rng: random.Random, gateway: bool) -> None:
-    """At a gateway there is another at once, so the cap stays."""
+@pytest.mark.parametrize(("gateway", "chance"), [(False, 0.5), (True, 0.5), (True, 0.002)])
+def test_at_a_gateway_a_session_is_missing_until_another_is_found(
+    rng: random.Random, gateway: bool, chance: float
+) -> None:
+    """So the cap stays where every other new one works, and not where they are rare."""
     driver = Driver(AdaptivePolicy(PolicyContext(rng=rng, concurrency=8, gateway=gateway)))
     limit = driver.policy.limit
     limit.table = sloping()
     limit.cap = limit.edge = 7.0
     (session,) = driver.working(1)
+    driver.policy.fresh.chance = chance
     driver.report(driver.lease(1.0, Decision.use(session, "test")), BLOCKED, 1.0)
-    assert (limit.cap == 7.0) is gateway
+    assert (limit.cap == 7.0) is (gateway and chance == 0.5)

@@ -167,7 +167,7 @@ class Limit:
 
         ``retry_after``: the site says itself that it was too fast, and for how long: no test is
         needed, and the scale is likely the nearest to it. ``outage``: seconds for which the session
-        will be missing; 0 where another takes its place.
+        will be missing; 0: not known.
         """
         self.table.blocked(levels)
         if retry_after is not None:

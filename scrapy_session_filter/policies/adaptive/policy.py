@@ -275,8 +275,11 @@ class AdaptivePolicy(Policy):
 
     @property
     def _missing(self) -> float:
-        """Seconds for which a banned session is missing: at a gateway another takes its place."""
-        return 0.0 if self.context.gateway else self.budget.outage
+        """Seconds for which a banned session is missing; at a gateway until another one is found."""
+        outage = self.budget.outage
+        if not self.context.gateway:
+            return outage
+        return min(outage, self.working.latency / self.fresh.chance)
 
     def _is_lifes_end(self, record: Record, outcome: Outcome) -> bool:
         """Learn whether a block came from another exit than the session had before."""
