@@ -79,6 +79,7 @@ class Product(Policy):
             concurrency=self.pool.C,
             gateway=not proxies.is_list,
             free_groups=proxies.free_groups,
+            free=proxies.free,
         )
         return SessionPool(
             f"site{site}",

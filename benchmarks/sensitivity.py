@@ -28,7 +28,7 @@ CONSTANTS = {
     "drought": ("PER_SLOT", "PER_CHANCE", "SPAN", "REST"),
     "ladder": ("FIRST_REST", "EARLIEST", "PRIOR"),
     "policy": ("LONGEST_REST", "TRUSTED", "PASSING"),
-    "choosing": ("RISKED", "RESERVED", "PATIENCE", "LONG_ENOUGH"),
+    "choosing": ("RISKED", "RESERVED", "PATIENCE", "LONG_ENOUGH", "DEAR", "LASTING"),
     "budget": ("FULL", "CROWDING", "WORTH", "FIRST_OUTAGE"),
     "fresh": ("COSTLIEST",),
     "hazard": ("PRIOR_RISK", "WALL"),

@@ -200,6 +200,7 @@ class SitePools:
             self._rng,
             gateway=proxies is None or not proxies.is_list,
             free_groups=tuple if proxies is None else proxies.free_groups,
+            free=int if proxies is None else proxies.free,
             common=self._common,
             **self._context,
         )

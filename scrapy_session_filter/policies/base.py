@@ -112,8 +112,8 @@ class PolicyContext:
     ``max_sessions`` is 0 where there is no bound, ``concurrency`` the crawl's CONCURRENT_REQUESTS.
     ``gateway`` is true where new sessions never run out, because each is another exit.
     ``free_groups`` lists the subnets (``"192.0.2.0/24"``) that still have a proxy without a session
-    on this site: empty at gateways, where every session is another exit. ``common`` is the same
-    dict for all sites of a crawl, for what a policy's sites tell each other.
+    on this site: empty at gateways, where every session is another exit; ``free`` counts such proxies.
+    ``common`` is the same dict for all sites of a crawl, for what a policy's sites tell each other.
     """
 
     rng: Random
@@ -122,6 +122,7 @@ class PolicyContext:
     concurrency: int = 16
     gateway: bool = False
     free_groups: Callable[[], Sequence[str]] = tuple
+    free: Callable[[], int] = int
     common: dict[str, Any] = field(default_factory=dict)
 
 

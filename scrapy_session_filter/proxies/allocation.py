@@ -247,6 +247,10 @@ class SiteProxies:
         rest = self._rests.get(endpoint.key)
         return 0 if rest is None else rest.rests
 
+    def free(self) -> int:
+        """Return how many proxies of the list have no session and do not rest."""
+        return len(self._free)
+
     def free_groups(self) -> Sequence[str]:
         """Return the subnets that have a free proxy; kept up to date from the first call on."""
         if self._groups is None:

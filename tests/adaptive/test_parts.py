@@ -50,8 +50,8 @@ def choose(
     few: bool = False,
 ) -> Choice:
     ask = Ask(now, 0, (), True)
-    fresh = fresh or Fresh(random.Random(0))
-    return made.choose(ask, limit or Limit(), fresh, scouts=not few, trials=False, few=few)
+    fresh, limit = fresh or Fresh(random.Random(0)), limit or Limit()
+    return made.choose(ask, limit, limit.cap, fresh, scouts=not few, trials=False, few=few)
 
 
 # -- ladder ------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import TYPE_CHECKING
 
 import pytest
@@ -210,6 +211,48 @@ def test_a_short_wait_is_not_worth_a_ban_however_fast_the_pages_come(driver: Dri
     driver.policy.limit.table.hazard[:] = [0.5] * BINS
     driver.most = 0
     assert driver.choose(0.0).why == "wait"
+
+
+@pytest.mark.parametrize(
+    ("risk", "chance", "free", "kept"),
+    [
+        (0.03, 1.0, 100, False),
+        (0.1, 1.0, 100, True),  # many uses beyond it are blocked
+        (0.03, 0.1, 100, True),  # another session costs ten requests
+        (0.03, 1.0, 8, True),  # the list would not last
+        (0.03, 1.0, 9, False),
+    ],
+)
+def test_a_limit_is_kept_only_where_its_bans_cost_more(
+    rng: random.Random, risk: float, chance: float, free: int, kept: bool
+) -> None:
+    """Two sessions are banned now, and nothing under the cap is left: beyond it, or a new one."""
+    policy = AdaptivePolicy(PolicyContext(rng=rng, concurrency=8, free=lambda: free))
+    driver = Driver(policy)
+    used_up(driver, cap=2.0)
+    policy.limit.table.hazard[:] = [risk] * BINS
+    policy.fresh.chance = chance
+    policy.budget.tokens = 0.0
+    policy.budget.went_out(0.0)
+    policy.budget.went_out(0.0)
+    assert policy._chooser.cap(can_create=True) == (2.0 if kept else math.inf)
+    decision = driver.choose(0.0)
+    assert (decision.why == "working") is not kept
+    assert ("not kept" in policy.explain(0.0)) is not kept
+    assert policy._chooser.cap(can_create=False) == 2.0
+
+
+def test_at_a_gateway_new_sessions_never_run_out(rng: random.Random) -> None:
+    """But what the site asks for itself is kept there, too."""
+    policy = AdaptivePolicy(PolicyContext(rng=rng, concurrency=8, gateway=True))
+    driver = Driver(policy)
+    used_up(driver, cap=2.0)
+    policy.limit.table.hazard[:] = [0.01] * BINS
+    for _ in range(50):
+        policy.budget.went_out(0.0)
+    assert driver.choose(0.0, attempt=1).why == "working"
+    policy.limit.blocked((2.5,) * len(WINDOWS), 0.0, retry_after=5.0)
+    assert policy._chooser.cap(can_create=True) == policy.limit.cap < math.inf
 
 
 def test_the_fewer_sessions_and_the_longer_bans_the_rarer_a_raise(driver: Driver) -> None:

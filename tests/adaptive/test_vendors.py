@@ -20,15 +20,16 @@ from scrapy_session_filter.policies.adaptive.intensity import WINDOWS
 from scrapy_session_filter.policies.adaptive.vendors import ANSWERS, ASK_AGAIN, HEARD
 from scrapy_session_filter.policies.base import Decision, PolicyContext
 from scrapy_session_filter.pools import SitePools
+from scrapy_session_filter.proxies import parse_proxy
 from scrapy_session_filter.roster import Limits, Watcher
+from scrapy_session_filter.session import Lease
 from scrapy_session_filter.tenure import Tenure
 
 from .conftest import BLOCKED, Driver
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from benchmarks.arena import Pool
+    from scrapy_session_filter.proxies import ProxyEndpoint
 
 ACME = replace(BLOCKED, vendor="acme")
 OTHER = replace(BLOCKED, vendor="other")
@@ -336,27 +337,38 @@ def test_damaged_parts_are_left_out(value: object) -> None:
 # -- the seam ----------------------------------------------------------------------------------------
 
 
+def pools(proxies: list[ProxyEndpoint] | None = None) -> SitePools:
+    """Return those of a crawl; without proxies it goes directly."""
+    source = SimpleNamespace(direct=proxies is None, endpoints=lambda: proxies)
+    return SitePools(
+        policy=AdaptivePolicy,
+        context={"concurrency": 4},
+        source=source,  # type: ignore[arg-type]
+        identities=SimpleNamespace(draw=lambda rng: {}),
+        limits=Limits(),
+        max_sites=10,
+        dry_run=False,
+        rng=random.Random(1),
+        clock=lambda: 0.0,
+        watcher=Watcher(),
+        outbox=SimpleNamespace(store=SimpleNamespace(shared=False), thread=None),  # type: ignore[arg-type]
+        tenure=Tenure(),
+        remember=lambda session: None,
+    )
+
+
+def test_a_policy_knows_how_many_proxies_are_left() -> None:
+    """Those of a list that no session has taken yet; without a list there are none to count."""
+    urls = [f"http://10.0.0.{n}:80" for n in range(1, 6)]
+    pool = pools([parse_proxy(url, setting="TEST") for url in urls])._make("a.example")
+    assert pool.policy.context.free() == 5
+    assert isinstance(pool.try_acquire(), Lease)
+    assert pool.policy.context.free() == 4
+    assert pools()._make("a.example").policy.context.free() == 0
+
+
 def test_the_sites_of_a_crawl_have_one_dict_in_common() -> None:
     """`SitePools` hands it to each policy, and another crawl's are handed another one."""
-
-    def pools() -> SitePools:
-        nothing: Callable[..., Any] = SimpleNamespace
-        return SitePools(
-            policy=AdaptivePolicy,
-            context={"concurrency": 4},
-            source=SimpleNamespace(direct=True),  # type: ignore[arg-type]
-            identities=SimpleNamespace(draw=nothing),
-            limits=Limits(),
-            max_sites=10,
-            dry_run=False,
-            rng=random.Random(1),
-            clock=lambda: 0.0,
-            watcher=Watcher(),
-            outbox=SimpleNamespace(store=SimpleNamespace(shared=False), thread=None),  # type: ignore[arg-type]
-            tenure=Tenure(),
-            remember=lambda session: None,
-        )
-
     crawl = pools()
     first, second = (crawl._make(name).policy.context.common for name in ("a.example", "b.example"))
     assert first is second

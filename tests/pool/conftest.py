@@ -63,6 +63,7 @@ class Bench:
             max_errors=max_errors,
             gateway=not self.proxies.is_list,
             free_groups=self.proxies.free_groups,
+            free=self.proxies.free,
         )
         self.pool = SessionPool(
             "shop.example",

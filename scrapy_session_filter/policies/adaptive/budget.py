@@ -36,7 +36,7 @@ class Budget:
         self._most = FULL * concurrency
         self.pages = 0  #: fetched so far
         self.stints = 0  #: how often a session came to work
-        self._out = 0  # sessions that worked and are blocked now
+        self.out = 0  #: sessions that worked and are blocked now
         self._out_at = 0.0
         self._out_total = 0.0  # session-seconds
         self._back = 0  # how many came back
@@ -84,9 +84,9 @@ class Budget:
         return (self._out_total + FIRST_OUTAGE) / (self._back + 1.0)
 
     def _count_out(self, now: float, change: int) -> None:
-        self._out_total += self._out * max(0.0, now - self._out_at)
+        self._out_total += self.out * max(0.0, now - self._out_at)
         self._out_at = now
-        self._out = max(0, self._out + change)
+        self.out = max(0, self.out + change)
 
     def dump(self) -> dict[str, float]:
         """Return what a restart should know, as plain JSON."""

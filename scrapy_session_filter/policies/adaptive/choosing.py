@@ -28,6 +28,12 @@ PATIENCE = 2.0
 """Where a short list is used up, two raises of the cap are at least so many times (seconds that a ban
 lasts / working sessions) apart: a tenth more from all of them is to be worth the ban of one, taken to
 come of one raise in five."""
+DEAR = 0.15
+"""Requests that bans may cost a page for a limit not to be kept. Keeping it costs about as many: the
+load goes to slower sessions, too, and more of them have to be found. .1 and .25 are as good."""
+LASTING = 4.0
+"""And the proxies of a list that are still unused are to replace so many times the sessions that are
+banned now: so not keeping a limit costs a fifth of a list at most."""
 NEWNESS = 0.95
 """Value of a new session of certain success, relative to a known one: it has to connect anew, and
 has no cookies. Without it, a site that blocks nobody would get a new visitor with each request."""
@@ -64,13 +70,28 @@ class Chooser:
         scouts = not limit.scouting or limit.scouts_left(sessions, scarce)
         trials = limit.trial >= 0 and self._budget.dares(not scarce) and limit.tries(ask.now)
         pause = known.subnets.pause if known.subnets.on else None
-        choice = self._working.choose(ask, limit, known.fresh, scouts, trials, few, pause)
+        cap = self.cap(ask.can_create)
+        choice = self._working.choose(ask, limit, cap, known.fresh, scouts, trials, few, pause)
         return (
             self._explore(ask, choice, pause)
             or self._exploit(choice)
             or self._go_beyond(ask, choice)
             or self._hold(ask, choice)
         )
+
+    def cap(self, can_create: bool) -> float:
+        """Return the intensity to stay under; infinite where bans cost less than staying under it.
+
+        That is where few uses beyond the cap are blocked and new sessions are easily had, as at a
+        site that allows each address so many pages in all: pacing itself would not help there. What
+        the site itself asks for is kept.
+        """
+        limit, chance = self._limit, self._known.fresh.chance
+        if limit.cap == math.inf or limit.is_told or not can_create:
+            return limit.cap
+        bans = limit.table.hazard[bin_of(limit.cap)] * (1.0 + 1.0 / chance)
+        spare = math.inf if self._context.gateway else chance * self._context.free()
+        return math.inf if bans <= DEAR and LASTING * self._budget.out < spare else limit.cap
 
     def _explore(self, ask: Ask, choice: Choice, pause: Pause | None) -> Decision | None:
         """Try a new or a rested session where it is paid for, promises more, or nothing else works.

@@ -364,4 +364,9 @@ class AdaptivePolicy(Policy):
         return record.dump()
 
     def explain(self, now: float) -> str:
-        return self._knowledge.explain(now)
+        told = self._knowledge.explain(now)
+        if self.limit.cap == math.inf or self._chooser.cap(can_create=True) < math.inf:
+            return told
+        return (
+            f"{told} The limit is not kept while new sessions are had so easily: that costs less."
+        )

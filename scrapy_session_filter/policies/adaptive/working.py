@@ -173,14 +173,15 @@ class WorkingSet:
         most = min(limit.cap, self._slots / latency * limit.window / len(members))
         return leader if leader.meter.level(limit.scale, ask.now) <= most else None
 
-    def _promote(self, best: Record, worst: Record | None, limit: Limit) -> None:
+    def _promote(self, best: Record, worst: Record | None, paced: float) -> None:
         """Let the best outsider into the elite, in place of the worst there if it is full.
 
-        It has room for a session per slot, or for as many as the limit takes.
+        It has room for a session per slot, or for as many as it takes where two requests of one are
+        ``paced`` seconds apart.
         """
         elite, room = self._elite, float(self._slots)
-        if limit.cap < math.inf and self.latency:
-            room *= max(1.0, SPARE * (limit.window / (self.latency * limit.cap)))
+        if paced and self.latency:
+            room *= max(1.0, SPARE * paced / self.latency)
         if len(elite) < room:
             elite.append(best)
         elif worst is not None:
@@ -194,6 +195,7 @@ class WorkingSet:
         self,
         ask: Ask,
         limit: Limit,
+        cap: float,
         fresh: Fresh,
         scouts: bool,
         trials: bool,
@@ -202,6 +204,7 @@ class WorkingSet:
     ) -> Choice:
         """Return the best session to use now.
 
+        ``cap``: the intensity that none may exceed; infinite where the limit is not to be kept.
         ``scouts``: whether it may go beyond the safe intensity. ``trials``: whether, with none under
         the cap, one may try a shorter window. ``few``: the list is short and used
         up; then the elite is not preferred, so that the load spreads. ``pause``: for how many seconds
@@ -209,7 +212,7 @@ class WorkingSet:
         """
         choice = Choice()
         now, avoid = ask.now, ask.avoid
-        cap, scale, safe = limit.cap, limit.scale, limit.safe
+        scale, safe = limit.scale, limit.safe
         table_risk = limit.table.risk
         latency = self.latency or 1.0
         # one that worked is no worse than a new one
@@ -281,5 +284,6 @@ class WorkingSet:
             change = chosen_value - self._usual
             self._usual = chosen_value if change == -inf else self._usual + USUAL_STEP * change
         if best is not None:
-            self._promote(best, worst if worst_value < best_value else None, limit)
+            paced = limit.window / cap
+            self._promote(best, worst if worst_value < best_value else None, paced)
         return choice
