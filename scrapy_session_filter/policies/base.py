@@ -112,8 +112,9 @@ class PolicyContext:
     ``max_sessions`` is 0 where there is no bound, ``concurrency`` the crawl's CONCURRENT_REQUESTS.
     ``gateway`` is true where new sessions never run out, because each is another exit.
     ``free_groups`` lists the subnets (``"192.0.2.0/24"``) that still have a proxy without a session
-    on this site: empty at gateways, where every session is another exit; ``free`` counts such proxies.
-    ``common`` is the same dict for all sites of a crawl, for what a policy's sites tell each other.
+    on this site: empty at gateways, where every session is another exit. ``free`` returns how many
+    such proxies a list has; those that rest do not count. ``common`` is the same dict for all sites
+    of a crawl, for what a policy's sites tell each other.
     """
 
     rng: Random

@@ -90,8 +90,10 @@ class Chooser:
         if limit.cap == math.inf or limit.is_told or not can_create:
             return limit.cap
         bans = limit.table.hazard[bin_of(limit.cap)] * (1.0 + 1.0 / chance)
+        if bans > DEAR:
+            return limit.cap
         spare = math.inf if self._context.gateway else chance * self._context.free()
-        return math.inf if bans <= DEAR and LASTING * self._budget.out < spare else limit.cap
+        return math.inf if LASTING * self._budget.out < spare else limit.cap
 
     def _explore(self, ask: Ask, choice: Choice, pause: Pause | None) -> Decision | None:
         """Try a new or a rested session where it is paid for, promises more, or nothing else works.

@@ -284,6 +284,5 @@ class WorkingSet:
             change = chosen_value - self._usual
             self._usual = chosen_value if change == -inf else self._usual + USUAL_STEP * change
         if best is not None:
-            paced = limit.window / cap
-            self._promote(best, worst if worst_value < best_value else None, paced)
+            self._promote(best, worst if worst_value < best_value else None, window / cap)
         return choice
