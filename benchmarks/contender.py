@@ -80,9 +80,10 @@ class Product(Policy):
             gateway=not proxies.is_list,
             free_groups=proxies.free_groups,
             free=proxies.free,
+            site=f"site{site}",
         )
         return SessionPool(
-            f"site{site}",
+            context.site,
             policy=self.policy_class(context),
             proxies=proxies,
             endpoint_health=self.health,

@@ -109,7 +109,7 @@ def left_over(policy: type[Policy], count: int = 100_000) -> tuple[int, float]:
         lease = pool.acquire_pinned(session.id)
         assert isinstance(lease, Lease)
         pool.report(lease, BLOCKED, sent=lease.acquired, latency=0.1)
-        pool.retire(session.id, "benchmark")
+        pool.roster.retire(session, "benchmark", pool._clock())  # noqa: SLF001
         if not number % 1000:
             take_changes(pool, 0.0)
     take_changes(pool, 0.0)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from scrapy_session_filter.policies import PolicyContext
 from scrapy_session_filter.policies.adaptive import AdaptivePolicy
+from scrapy_session_filter.policies.adaptive.saved import count
 from scrapy_session_filter.policies.classic import ClassicPolicy
 from scrapy_session_filter.pool import Limits, SessionPool
 from scrapy_session_filter.proxies import EndpointHealth
@@ -30,11 +31,13 @@ def explain_saved(
     ``now`` the wall clock in seconds. Rows and parts of the state that make no sense are left out.
     """
     state = state or {}
+    free = count(state.get("free"))
     adaptive = state.get("policy") == AdaptivePolicy.__name__
     rng = random.Random(0)  # nothing is drawn from it
+    context = PolicyContext(rng, gateway=free is None, free=lambda: free or 0)
     pool = SessionPool(
         site,
-        policy=(AdaptivePolicy if adaptive else ClassicPolicy)(PolicyContext(rng)),
+        policy=(AdaptivePolicy if adaptive else ClassicPolicy)(context),
         proxies=None,
         endpoint_health=EndpointHealth(),
         headers=dict,

@@ -126,7 +126,7 @@ class SessionFilterExtension:
                 "concurrency": crawler.settings.getint("CONCURRENT_REQUESTS"),
             },
             source=self._source,
-            identities=settings.make_identities(),
+            identities=settings.identities,
             limits=settings.limits,
             max_sites=settings.max_sites,
             dry_run=settings.dry_run,
@@ -281,9 +281,9 @@ class SessionFilterExtension:
                 pool.ledger.hungry_since is not None and now - pool.ledger.hungry_since > timeout
             )
             if hungry and not pool.given_up:
-                pool.given_up = True
                 self.count("sites_given_up")
                 logger.error("%s: no page in %.0f s; the site is given up", pool.site, timeout)
+            pool.given_up = hungry  # until a page comes after all
         if asked and all(pool.given_up for pool in asked):
             self.close_spider("session_filter_exhausted")
 

@@ -18,6 +18,9 @@ REPROBE_ODDS = 0.25
 """How much less likely a proxy works for each time that it was blocked on this site before."""
 OTHERS_WINDOW = 60.0
 """Seconds in which another session's success counts as "others get through"."""
+QUIET = 60.0
+"""Seconds without a request, asked for or under way, after which a site's time without a page begins
+anew: nobody waited for one. While requests wait, they ask every few seconds."""
 DISCOUNT = 0.99
 """What an older answer of a new session counts against the next one: the last hundred matter."""
 
@@ -26,12 +29,7 @@ class Ledger:
     """The accounts of one site; ``proxies`` is None for sessions without a proxy."""
 
     def __init__(
-        self,
-        policy: Policy,
-        proxies: SiteProxies | None,
-        endpoint_health: EndpointHealth,
-        *,
-        dry_run: bool,
+        self, policy: Policy, proxies: SiteProxies | None, endpoint_health: EndpointHealth
     ) -> None:
         self.health = SiteHealth()
         self.new_odds = [1.0, 1.0]  #: discounted successes and failures of sessions at first
@@ -40,14 +38,13 @@ class Ledger:
         self._policy = policy
         self._proxies = proxies
         self._endpoint_health = endpoint_health
-        self._dry_run = dry_run
         self._last_ok: tuple[float, Session | None] = (-math.inf, None)
 
-    def ask(self, now: float) -> None:
-        """Note that somebody wants a page of this site."""
-        self.asked = now
-        if self.hungry_since is None:
+    def ask(self, now: float, in_flight: int) -> None:
+        """Note that somebody wants a page of this site; ``in_flight``: requests under way."""
+        if self.hungry_since is None or (now - self.asked > QUIET and not in_flight):
             self.hungry_since = now
+        self.asked = now
 
     def outcome(
         self, lease: Lease, verdict: Verdict, now: float, sent: float, latency: float
@@ -55,14 +52,13 @@ class Ledger:
         """Return what an answer means, given what else is known; the site's health learns of it."""
         session, health = lease.session, self.health
         stale = sent < session.blamed or session.state is RETIRED
-        if not self._dry_run:
-            if verdict.kind is KIND_OK:
-                health.passed()
-            elif verdict.kind is not Kind.PROXY_ERROR:
-                predicted = 0.0 if stale else self._policy.predict(lease)
-                if predicted is None:
-                    predicted = self._predict(session)
-                health.failed(now, predicted)
+        if verdict.kind is KIND_OK:
+            health.passed()
+        elif verdict.kind is not Kind.PROXY_ERROR:
+            predicted = 0.0 if stale else self._policy.predict(lease)
+            if predicted is None:
+                predicted = self._predict(session)
+            health.failed(now, predicted)
         when, who = self._last_ok
         others_pass = who is not session and now - when < OTHERS_WINDOW
         return Outcome(verdict, now, sent, latency, stale, health.down, others_pass)
@@ -113,7 +109,7 @@ class Ledger:
             self._endpoint_health.worked(endpoint)
             if self._proxies is not None and outcome.verdict.about is About.COUNTRY:
                 self._proxies.refuse_country(endpoint)
-        elif fresh and not self._dry_run:
+        elif fresh:
             self._endpoint_health.failed(endpoint, outcome.now)
 
     def _learn_odds(self, session: Session, *, success: bool) -> None:

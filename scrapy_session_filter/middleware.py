@@ -180,14 +180,17 @@ class SessionFilterMiddleware:
         if "cached" in response.flags:
             self._extension.count("cached")
             held.pool.give_back(held.lease)
+            held.pool.ledger.hungry_since = None  # there was a page, if not from the site
             return response
+        inits, logged_out = self._extension.inits, False
         try:
             response, verdict = await self._judge.answer(request, response, held.lease)
+            if inits is not None:
+                logged_out = await inits.is_logged_out(request, response, held.lease, verdict)
         except BaseException:  # whatever decoding raises is not the session's fault
             held.pool.abandon(held.lease)
             raise
-        inits = self._extension.inits
-        if inits is not None and await inits.is_logged_out(request, response, held.lease, verdict):
+        if logged_out:
             track = Track.of(request) or Track()
             if not track.renewed:
                 return self._renew(request, track, held, response)

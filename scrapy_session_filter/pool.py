@@ -70,7 +70,7 @@ class SessionPool:
         self.site = site
         self.policy = policy
         self.proxies = proxies
-        self.ledger = Ledger(policy, proxies, endpoint_health, dry_run=dry_run)
+        self.ledger = Ledger(policy, proxies, endpoint_health)
         self.health = self.ledger.health
         self.in_flight = 0
         self.handed_out = -math.inf  #: when the queue last let a request go to wait for a session
@@ -112,7 +112,7 @@ class SessionPool:
         it can be helped, a proxy of theirs.
         """
         now = self._clock()
-        self.ledger.ask(now)
+        self.ledger.ask(now, self.in_flight)
         if now >= self._tenure.until:
             return self._lapsed(now)
         roster = self.roster
@@ -140,8 +140,8 @@ class SessionPool:
                     self.inits.begin(session, now, decision.tag)
                     can_create = roster.has_unused
                     continue
-            elif decision.retire or roster.is_expired(session, now):
-                roster.retire(session, "age" if decision.retire else "idle", now)
+            elif reason := "age" if decision.retire else roster.expiry(session, now):
+                roster.retire(session, reason, now)
                 can_create = roster.can_create(now)
                 continue
             elif not roster.is_usable(session, now):  # its proxy rests since it was offered
@@ -161,12 +161,12 @@ class SessionPool:
         """
         now = self._clock()
         if now >= self._tenure.until:
-            self.ledger.ask(now)
+            self.ledger.ask(now, self.in_flight)
             return self._lapsed(now)
         self.roster.tick(now)
         session = self.roster.sessions.get(session_id)
-        if session is not None and self.roster.is_expired(session, now):
-            self.roster.retire(session, "idle", now)
+        if session is not None and (reason := self.roster.expiry(session, now)):
+            self.roster.retire(session, reason, now)
             session = None
         if session is None or self.roster.is_spent(session):
             raise SessionFilterSessionGone(session_id, self.site)
@@ -182,7 +182,7 @@ class SessionPool:
         """Return the seconds until `acquire_pinned` may have an answer, 0.0 if it has one now."""
         now = self._clock()
         if now >= self._tenure.until:
-            self.ledger.ask(now)
+            self.ledger.ask(now, self.in_flight)
             return LAPSED
         self.roster.tick(now)
         session = self.roster.sessions.get(session_id)
@@ -234,7 +234,7 @@ class SessionPool:
             if left <= 0 or self._waiters.closed:
                 return None
             waited = True
-            await self._waiters.sleep(min(got, left))
+            await self._waiters.sleep(min(got, left), pin=pin, avoid=avoid)
 
     @property
     def waiting(self) -> int:
@@ -261,7 +261,7 @@ class SessionPool:
         An estimate for the request queue: it asks no policy and changes nothing that is learnt.
         """
         now = self._clock()
-        self.ledger.ask(now)
+        self.ledger.ask(now, self.in_flight)
         if self.given_up:
             return math.inf
         if now >= self._tenure.until:
@@ -302,12 +302,12 @@ class SessionPool:
             self._hold_until = until
         return until - now
 
-    def _became_ready(self) -> None:
+    def _became_ready(self, session_id: str | None = None) -> None:
         if self._hold_until > -math.inf:
             self._hold_until = -math.inf
             self._watcher.ready(self.site)
         if self._waiters.count:
-            self._waiters.wake_one()
+            self._waiters.wake_one(session_id)
 
     def _lease(
         self, session: Session, now: float, attempt: int, decision: Decision, counts: bool = True
@@ -339,8 +339,8 @@ class SessionPool:
         now = self._clock()
         session = lease.session
         ok = verdict.kind is KIND_OK
-        if not ok and verdict.is_local:
-            self.policy.abandoned(lease)
+        if not ok and (verdict.is_local or self._dry_run):
+            self.policy.abandoned(lease)  # DRY_RUN: what is known of blocks holds requests back
         else:
             outcome = self.ledger.outcome(lease, verdict, now, sent, latency)
             self.ledger.enter(session, outcome)
@@ -357,7 +357,10 @@ class SessionPool:
             self._settle(lease.session, self._clock())
 
     def give_back(self, lease: Lease) -> None:
-        """End a lease of which no use was made; a second time does nothing."""
+        """End a lease of which no use was made: the page came from elsewhere, or waits.
+
+        A second time does nothing.
+        """
         if self._end(lease):
             self.policy.abandoned(lease)
             if lease.counts:
@@ -367,7 +370,7 @@ class SessionPool:
     def pause(self, lease: Lease) -> None:
         """End a lease whose use goes on with the next hop of a redirect, for `resume`."""
         if self._end(lease):
-            self.policy.abandoned(lease)
+            self.policy.paused(lease)
             self.roster.expect(lease.session, self._clock())
             self._became_ready()
 
@@ -376,13 +379,13 @@ class SessionPool:
         session = self.roster.sessions.get(session_id)
         if session is None:
             return False
+        if self._dry_run:
+            return True
         now = self._clock()
         outcome = Outcome(verdict, now, sent=now, latency=0.0)
         session.oks = max(0, session.oks - 1)
         self.ledger.enter(session, outcome)
-        reaction = self.policy.amended(session, outcome)
-        if not self._dry_run:
-            self._apply(session, reaction, verdict, now)
+        self._apply(session, self.policy.amended(session, outcome), verdict, now)
         self._settle(session, now)
         return True
 
@@ -412,7 +415,8 @@ class SessionPool:
 
     def _settle(self, session: Session, now: float) -> None:
         self.roster.give_back(session, now)
-        self._became_ready()  # whoever waits may look again: the policy may know more now
+        # whoever waits may look again: the policy may know more now
+        self._became_ready(session.id if session.ready else None)
 
     def _apply(self, session: Session, reaction: Reaction, verdict: Verdict, now: float) -> None:
         if session.state is RETIRED:
@@ -430,14 +434,6 @@ class SessionPool:
             self.roster.rest(session, reaction.rest, now)
 
     # -- from outside ----------------------------------------------------------------------------
-
-    def retire(self, session_id: str, reason: str) -> bool:
-        """Take a session out for good; False where there is none of this id."""
-        session = self.roster.sessions.get(session_id)
-        if session is None:
-            return False
-        self.roster.retire(session, reason, self._clock())
-        return True
 
     def update_proxies(self, endpoints: Iterable[ProxyEndpoint]) -> None:
         """Take over a new list of proxies; sessions on those that are gone are retired."""

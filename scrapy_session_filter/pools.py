@@ -201,6 +201,7 @@ class SitePools:
             gateway=proxies is None or not proxies.is_list,
             free_groups=tuple if proxies is None else proxies.free_groups,
             free=int if proxies is None else proxies.free,
+            site=site,
             common=self._common,
             **self._context,
         )

@@ -67,8 +67,8 @@ class Roster:
     """The unretired sessions of one site, and their availability.
 
     ``proxies`` is None for sessions without a proxy. ``headers`` draws a header set for a new
-    session. ``on_ready`` is called when a session becomes available. With ``inits`` set, a session
-    is prepared before it is.
+    session. ``on_ready`` is called with the id of a session that becomes available, or with None where
+    one may be prepared. With ``inits`` set, a session is prepared before it is available.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Roster:
         limits: Limits,
         rng: Random,
         watcher: Watcher,
-        on_ready: Callable[[], None],
+        on_ready: Callable[[str | None], None],
     ) -> None:
         self.sessions: OrderedDict[str, Session] = OrderedDict()  # in order of birth
         self.changed: set[Session] = set()  #: since they were last handed to the store
@@ -177,11 +177,11 @@ class Roster:
         """Return whether the session has served all the requests it may."""
         return session.uses >= self._most_uses
 
-    def is_expired(self, session: Session, now: float) -> bool:
-        """Return whether the session is too old, or was idle for too long."""
-        return now - session.born > self._most_age or (
-            now - session.used > self._most_idle and not session.in_flight
-        )
+    def expiry(self, session: Session, now: float) -> str:
+        """Return why the session is to be retired, ``"age"`` or ``"idle"``; empty if it is not."""
+        if now - session.born > self._most_age:
+            return "age"
+        return "idle" if now - session.used > self._most_idle and not session.in_flight else ""
 
     def is_usable(self, session: Session, now: float, *, barred: bool = False) -> bool:
         """Return whether the session can take a request now; ``barred``: but for its init."""
@@ -243,7 +243,7 @@ class Roster:
             self.ready += 1 if usable else -1
             if usable:
                 self._policy.ready(session)
-                self._on_ready()
+                self._on_ready(session.id)
             else:
                 self._policy.busy(session)
         if not usable:
@@ -263,7 +263,7 @@ class Roster:
         if not self.is_usable(session, now, barred=True):
             inits.withdraw(session)
         elif inits.offer(session):
-            self._on_ready()  # whoever waits may have it prepared
+            self._on_ready(None)  # whoever waits may have it prepared
 
     def bar(self, session: Session, now: float) -> None:
         """Let a session serve no request until it was prepared anew."""
@@ -278,7 +278,11 @@ class Roster:
         self.due = min(self.due, when)
 
     def tick(self, now: float) -> None:
-        """Let happen what is due: sessions wake up, become free again, or are too old."""
+        """Let happen what is due: sessions wake up, become free again, or are too old.
+
+        One that came from another process stands behind younger ones; it goes when it is next looked
+        at (`expiry`).
+        """
         while self._timers and self._timers[0][0] <= now:
             session = heapq.heappop(self._timers)[2]
             if session.state is RETIRED:

@@ -77,6 +77,8 @@ def site_state(pool: SessionPool, wall_offset: float) -> dict[str, Any]:
         "new": [round(odds, 4) for odds in pool.ledger.new_odds],
     }
     if pool.proxies is not None:
+        if pool.proxies.is_list:
+            state["free"] = pool.proxies.free()
         rests = pool.proxies.take_changes(wall_offset)
         state.update({REST + key: rest for key, rest in rests.items()})
     return state
@@ -151,7 +153,7 @@ def _session(
     if not known or session.site != pool.site or session.id in pool.sessions:
         restored.damaged += 1
         return None
-    if pool.roster.is_expired(session, now) or pool.roster.is_spent(session):
+    if pool.roster.expiry(session, now) or pool.roster.is_spent(session):
         restored.expired += 1
         return None
     session.endpoint = proxies.adopt(key) if proxies is not None and key else None

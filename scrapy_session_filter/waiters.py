@@ -1,43 +1,56 @@
-"""Those who wait for a session, first come first served."""
+"""Those who wait for a session: the first in line who can use what there is, is served first."""
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Waiter:
+    woken: asyncio.Future[None]
+    pin: str | None
+    avoid: Collection[str]
+
+    def can_use(self, session_id: str) -> bool:
+        return self.pin in (None, session_id) and session_id not in self.avoid
 
 
 class Waiters:
     """A line of tasks, each asleep until it is woken or its time is over."""
 
     def __init__(self) -> None:
-        self._line: deque[asyncio.Future[None]] = deque()
+        self._line: list[_Waiter] = []
         self.count = 0  #: how many wait
         self.closed = False
 
-    async def sleep(self, seconds: float) -> None:
-        """Wait in line for at most ``seconds``."""
-        waiter = asyncio.get_running_loop().create_future()
+    async def sleep(
+        self, seconds: float, *, pin: str | None = None, avoid: Collection[str] = ()
+    ) -> None:
+        """Wait in line for at most ``seconds``, for session ``pin`` or any that is not in ``avoid``."""
+        waiter = _Waiter(asyncio.get_running_loop().create_future(), pin, avoid)
         self._line.append(waiter)
         self.count += 1
         try:
-            await asyncio.wait_for(waiter, seconds)
-        except asyncio.TimeoutError:
-            with suppress(ValueError):
-                self._line.remove(waiter)
+            await asyncio.wait((waiter.woken,), timeout=seconds)
         finally:
             self.count -= 1
+            self._line.remove(waiter)
 
-    def wake_one(self) -> None:
-        """Wake the first in line."""
-        while self._line:
-            waiter = self._line.popleft()
-            if not waiter.done():
-                waiter.set_result(None)
+    def wake_one(self, session_id: str | None = None) -> None:
+        """Wake the first in line who is asleep and can use this session; None: the first at all."""
+        for waiter in self._line:
+            if not waiter.woken.done() and (session_id is None or waiter.can_use(session_id)):
+                waiter.woken.set_result(None)
                 return
 
     def close(self) -> None:
         """Wake everyone; nobody is to wait any more."""
         self.closed = True
-        while self._line:
-            self.wake_one()
+        for waiter in self._line:
+            if not waiter.woken.done():
+                waiter.woken.set_result(None)

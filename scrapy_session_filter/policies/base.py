@@ -113,8 +113,9 @@ class PolicyContext:
     ``gateway`` is true where new sessions never run out, because each is another exit.
     ``free_groups`` lists the subnets (``"192.0.2.0/24"``) that still have a proxy without a session
     on this site: empty at gateways, where every session is another exit. ``free`` returns how many
-    such proxies a list has; those that rest do not count. ``common`` is the same dict for all sites
-    of a crawl, for what a policy's sites tell each other.
+    such proxies a list has; those that rest do not count. ``site`` is the pool's key. ``common`` is
+    the same dict for all sites of a crawl, for what a policy's sites tell each other: it outlives
+    the pool of a site that is unloaded.
     """
 
     rng: Random
@@ -124,6 +125,7 @@ class PolicyContext:
     gateway: bool = False
     free_groups: Callable[[], Sequence[str]] = tuple
     free: Callable[[], int] = int
+    site: str = ""
     common: dict[str, Any] = field(default_factory=dict)
 
 
@@ -147,7 +149,7 @@ class Policy(ABC):
         """Take in a session that joined the pool, new or restored (then ``learnt`` may be set)."""
 
     def removed(self, session: Session) -> None:
-        """Forget a session that was retired or unloaded; `busy` was called before if it was ready."""
+        """Forget a session that was retired; `busy` was called before if it was ready."""
 
     def ready(self, session: Session) -> None:
         """Note that the session can take a request now (it joined, woke up, or has room again)."""
@@ -187,6 +189,10 @@ class Policy(ABC):
 
     def abandoned(self, lease: Lease) -> None:
         """Note that a lease ended without an answer that counts."""
+
+    def paused(self, lease: Lease) -> None:
+        """Note that a lease ended because the next hop of a redirect, in one of its own, goes on."""
+        self.abandoned(lease)
 
     def predict(self, lease: Lease) -> float | None:
         """Return the chance of success that a failed lease had, for the site's health.

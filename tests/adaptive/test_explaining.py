@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import json
 import random
+from typing import TYPE_CHECKING
+
+import pytest
 
 from benchmarks.arena import Pool
 from benchmarks.contender import Product
 from benchmarks.worlds import Cfg, World
 from scrapy_session_filter.explaining import explain_saved
+from scrapy_session_filter.policies.adaptive import AdaptivePolicy
+from scrapy_session_filter.policies.adaptive.intensity import WINDOWS
 from scrapy_session_filter.session import Lease
 from scrapy_session_filter.snapshot import site_state
 from scrapy_session_filter.verdict import OK, Kind, Verdict
+from tests.pool.conftest import GATEWAY, Bench, proxies
+
+if TYPE_CHECKING:
+    from scrapy_session_filter.proxies import ProxyEndpoint
 
 
 def test_a_saved_site_is_explained_as_a_running_one() -> None:
@@ -44,3 +53,22 @@ def test_a_site_that_was_down_is_said_to_have_been() -> None:
     """The store knows no more than that."""
     told = explain_saved("shop.example", [], {"health": {"down": True}}, now=0.0)
     assert "looked down when this was saved" in told
+
+
+@pytest.mark.parametrize("endpoints", [[GATEWAY], proxies(40)])
+def test_a_limit_that_is_not_kept_is_said_to_be_not_kept(endpoints: list[ProxyEndpoint]) -> None:
+    """By the running pool and by what is saved of it alike."""
+    bench = Bench(AdaptivePolicy, endpoints)
+    policy = bench.pool.policy
+    assert isinstance(policy, AdaptivePolicy)
+    for i in range(40):
+        policy.fresh.learn(None, i % 10 > 0)
+    limit = policy.limit
+    limit.cap, limit.edge = 5.0, 6.0
+    for _ in range(400):
+        limit.table.passed((8.0,) * len(WINDOWS))
+    limit.table.fit(limit.scale)
+    told = bench.pool.explain()
+    assert "The limit is not kept" in told
+    state = json.loads(json.dumps(site_state(bench.pool, 0.0)))
+    assert explain_saved("shop.example", [], state, now=bench.now) == told

@@ -14,7 +14,7 @@ from benchmarks.contender import Product
 from benchmarks.worlds import Cfg
 from scrapy_session_filter.policies.adaptive import AdaptivePolicy
 from scrapy_session_filter.policies.adaptive.lifetime import AGAIN, TIMES, Lifetime
-from scrapy_session_filter.policies.base import Decision
+from scrapy_session_filter.policies.base import Decision, PolicyContext
 
 from .conftest import new_session
 
@@ -149,3 +149,15 @@ def test_sessions_that_are_over_are_retired(rng: random.Random) -> None:
     assert first.id not in pool.sessions
     assert "sessions/retired/age" in counted
     assert Decision.drop(first).retire
+
+
+def test_a_list_takes_no_lifetime_over(rng: random.Random) -> None:
+    """Proxies of a list keep their exits: what the store holds of a gateway is not for them."""
+    taught = AdaptivePolicy(PolicyContext(rng, gateway=True))
+    taught.budget.pages = PAGES
+    lives(taught.lifetime, 9, 300.0)
+    state = json.loads(json.dumps(taught.dump()))
+    for gateway in (True, False):
+        policy = AdaptivePolicy(PolicyContext(rng, gateway=gateway))
+        policy.load(state)
+        assert (policy.lifetime.seconds < math.inf) is gateway

@@ -17,7 +17,7 @@ from scrapy_session_filter.policies.adaptive.intensity import (
     bin_of,
     level_of,
 )
-from scrapy_session_filter.policies.adaptive.limit import PROOF, Limit
+from scrapy_session_filter.policies.adaptive.limit import KEEP_EVIDENCE, PROOF, Limit
 
 
 def ramp(limit: Limit, *, allowed: float, window: float, sessions: int = 20) -> None:
@@ -370,3 +370,16 @@ def test_a_wall_holds_only_where_it_bans(told: float | None) -> None:
     for now in range(100, 160):
         limit.passed((0.9 * before,) * len(WINDOWS), float(now))
     assert (limit.cap > before) is (told is not None)
+
+
+def test_what_a_site_asked_for_is_known_after_a_restart() -> None:
+    """That it named a time itself, and that blocks depend on intensity, if only just."""
+    limit = Limit()
+    limit.blocked((20.0,) * len(WINDOWS), 0.0, retry_after=10.0)
+    limit.depends = True
+    limit.table.passed((3.0,) * len(WINDOWS))
+    again = Limit()
+    again.load(json.loads(json.dumps(limit.dump())))
+    assert again.is_told
+    assert again.dump()["hint"] == limit.dump()["hint"]
+    assert again.depends is (again.gain > KEEP_EVIDENCE)

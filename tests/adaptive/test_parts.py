@@ -449,3 +449,16 @@ def test_damaged_state_changes_nothing(state: object, rng: random.Random) -> Non
     ):
         part.load(state)
         assert part.dump() == fresh_part.dump()
+
+
+@pytest.mark.parametrize("tokens", [-50.0, 50.0])
+def test_the_budget_of_a_larger_crawl_is_taken_over_as_far_as_it_goes(tokens: float) -> None:
+    """Fewer requests at once have smaller bounds; what was counted is kept."""
+    budget = Budget(32)
+    budget.tokens = budget.nerve = tokens
+    budget.pages, budget.stints = 5000, 100
+    again = Budget(8)
+    again.load(json.loads(json.dumps(budget.dump())))
+    assert again.tokens == math.copysign(2.0 * 8, tokens)
+    assert again.nerve == min(tokens, 2.0 * 8)
+    assert (again.pages, again.stints) == (5000, 100)

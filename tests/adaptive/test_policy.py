@@ -10,12 +10,12 @@ import pytest
 
 from scrapy_session_filter.policies import POLICIES
 from scrapy_session_filter.policies.adaptive import AdaptivePolicy
-from scrapy_session_filter.policies.adaptive.choosing import LONG_ENOUGH, PATIENCE
+from scrapy_session_filter.policies.adaptive.choosing import LONG_ENOUGH, NEWNESS, PATIENCE
 from scrapy_session_filter.policies.adaptive.intensity import BINS, WINDOWS, Meter
 from scrapy_session_filter.policies.adaptive.record import How, Pick
 from scrapy_session_filter.policies.base import KEEP, RETIRE, Decision, PolicyContext
 from scrapy_session_filter.session import Outcome, Session
-from scrapy_session_filter.verdict import OK
+from scrapy_session_filter.verdict import OK, Verdict
 
 from .conftest import BLOCKED, PROXY_ERROR, SITE_ERROR, Driver, throttled
 
@@ -386,3 +386,64 @@ def test_retired_sessions_are_forgotten(driver: Driver) -> None:
     driver.most = 0
     assert len(driver.policy.working) == 0
     assert driver.choose(1.0).wait is not None
+
+
+def test_a_blocked_session_that_is_retired_is_out_no_more(driver: Driver) -> None:
+    """Else the outages would be taken to last for ever."""
+    first, _ = driver.working(2)
+    driver.report(driver.lease(1.0, Decision.use(first, "test")), BLOCKED, 1.5)
+    assert driver.policy.budget.out == 1
+    driver.policy.removed(first)
+    assert driver.policy.budget.out == 0
+
+
+@pytest.mark.parametrize("first", [OK, BLOCKED])
+def test_a_proxy_error_does_not_end_a_ban(driver: Driver, first: Verdict) -> None:
+    """After it the session is used again; if it works then, its ban has lasted all the same."""
+    session, _ = driver.working(2)
+    policy, record = driver.policy, session.memo
+    blocked = Decision.use(session, "test", Pick(How.WORKING))
+    driver.report(driver.lease(1.0, blocked), BLOCKED, 1.5)
+    for verdict in (BLOCKED, BLOCKED, BLOCKED, PROXY_ERROR):
+        driver.wake(session)
+        probe = Decision.use(session, "probe", Pick(How.PROBE, record.rung, worked=True))
+        driver.report(driver.lease(10.0, probe), verdict, 11.0)
+    assert record.working
+    for verdict in (first, OK):
+        assert policy.budget.out == 1
+        outage = policy.budget.outage
+        blocks = [row[:] for row in policy.limit.table.blocks]
+        how = Pick(How.WORKING if record.working else How.PROBE, record.rung, worked=True)
+        driver.report(driver.lease(20.0, Decision.use(session, "test", how)), verdict, 21.0)
+        if verdict is OK:
+            break
+        driver.wake(session)
+    assert policy.limit.table.blocks == blocks
+    assert policy.budget.out == 0
+    assert policy.budget.outage < outage
+
+
+def test_what_never_came_to_the_site_is_no_try(driver: Driver) -> None:
+    """Thousands of pages out of a cache are no drought."""
+    for _ in range(1000):
+        decision = driver.choose(0.0)
+        assert decision.wait is None
+        lease = driver.lease(0.0, decision)
+        lease.session.in_flight -= 1
+        driver.policy.abandoned(lease)
+
+
+def test_a_redirect_goes_on_with_its_pick(driver: Driver) -> None:
+    """An exploration is paid until its last hop shows what came of it, and so is a try."""
+    policy = driver.policy
+    before = policy.budget.tokens = 5.0
+    for verdict, left in ((BLOCKED, before - 1.0), (OK, before - 1.0 - (1.0 - NEWNESS))):
+        driver.working(1)
+        lease = driver.lease(0.0, Decision.new(tag=Pick(How.FRESH, price=1.0)))
+        policy.budget.tokens -= 1.0
+        lease.session.in_flight -= 1
+        policy.paused(lease)
+        hop = driver.lease(1.0, Decision.use(lease.session, "redirect"))
+        assert hop.tag is lease.tag
+        driver.report(hop, verdict, 1.5)
+        assert policy.budget.tokens == pytest.approx(left)

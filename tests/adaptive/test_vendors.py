@@ -7,6 +7,7 @@ import math
 import random
 from dataclasses import replace
 from functools import partial
+from itertools import count
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -33,11 +34,13 @@ if TYPE_CHECKING:
 
 ACME = replace(BLOCKED, vendor="acme")
 OTHER = replace(BLOCKED, vendor="other")
+_names = count()
 NAMELESS = replace(BLOCKED, vendor="")
 
 
 def site(common: dict[str, Any]) -> AdaptivePolicy:
-    return AdaptivePolicy(PolicyContext(random.Random(7), concurrency=8, common=common))
+    name = f"site {next(_names)}"
+    return AdaptivePolicy(PolicyContext(random.Random(7), concurrency=8, site=name, common=common))
 
 
 def block(policy: AdaptivePolicy, verdict: Any = ACME, times: int = 1) -> None:
@@ -196,6 +199,23 @@ def test_most_sites_of_a_vendor_must_have_a_limit() -> None:
     assert "a limit" not in new.explain(0.0)
 
 
+def test_a_site_that_is_loaded_again_does_not_hear_itself() -> None:
+    """What it taught before it was unloaded is its own; other sites still hear it."""
+    common: dict[str, Any] = {}
+    context = PolicyContext(random.Random(7), site="shop", common=common)
+    first = AdaptivePolicy(context)
+    block(first, times=3)
+    for _ in range(2):
+        again = AdaptivePolicy(context)
+        again.load(json.loads(json.dumps(first.dump())))
+        block(again, times=ASK_AGAIN)
+        assert again.fresh.expected == [0.0, 0.0]
+        assert "other site" not in again.explain(0.0)
+    other = site(common)
+    block(other)
+    assert "from 1 other site" in other.explain(0.0)
+
+
 # -- what it is worth --------------------------------------------------------------------------------
 
 
@@ -203,7 +223,8 @@ class Guarded(Product):
     """A crawl of a site whose blocks name a vendor; ``common`` is shared with other sites' crawls."""
 
     def __init__(self, common: dict[str, Any], pool: Pool, rng: random.Random) -> None:
-        self.policy_class = lambda context: AdaptivePolicy(replace(context, common=common))  # type: ignore[assignment]
+        ours = {"common": common, "site": f"site {next(_names)}"}
+        self.policy_class = lambda context: AdaptivePolicy(replace(context, **ours))  # type: ignore[assignment]
         super().__init__(pool, rng)
 
     def report(self, now: float, sid: int, site: int, kind: str, latency: float, tag: Any) -> None:

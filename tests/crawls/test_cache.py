@@ -49,6 +49,19 @@ def test_blocks_are_not_cached_and_cached_pages_are_no_evidence(
     assert stat(second, "verdicts/OK") == stat(second, "sessions/retired") == 0
 
 
+def test_a_cache_is_no_drought(world: World, crawl: Crawler) -> None:
+    """Hundreds of pages that never came to the site are no tries there: none has to wait."""
+    pages = urls(world, 300)
+    settings = through(world, HTTPCACHE_ENABLED=True, STORE="memory:", EXHAUSTED_TIMEOUT=0.5,
+                       SAVE_INTERVAL=0.1)  # fmt: skip
+    crawl(pages, {**settings, "SESSION_FILTER_POLICY": "round-robin"})
+    world.site.on("*", "forbidden")
+    result = crawl(pages, settings)
+    assert_clean(world, result)
+    assert stat(result, "cached") == 300
+    assert stat(result, "waits") == stat(result, "sites_given_up") == 0
+
+
 def test_a_reported_block_is_fetched_anew(world: World, crawl: Crawler) -> None:
     """After report_block the next attempt asks the site, not the cache."""
     world.site.on("/page/1", {"like": "ok", "body": "<title>Nothing</title>"}, times=1)

@@ -143,14 +143,15 @@ def test_a_broken_hook_is_not_heard(world: World, crawl: Crawler) -> None:
     assert result.stats["watch/leases"] == 0
 
 
-def test_dry_run_only_counts(world: World, crawl: Crawler) -> None:
+@pytest.mark.parametrize("policy", ["random", "adaptive"])
+def test_dry_run_only_counts(world: World, crawl: Crawler, policy: str) -> None:
     """In DRY_RUN sessions are used and verdicts counted; nothing rests, retires or is held back."""
     world.site.on("/page/0", "forbidden")
     world.site.on("/page/1", "captcha-gzip")
     world.site.on("/page/2", "too-many")
     world.proxy.spoil(world.exits, "error-page", times=1)
     pages = urls(world, 20)
-    settings = through(world, DRY_RUN=True, POLICY="random", HTTPERROR_ALLOW_ALL=True)
+    settings = through(world, DRY_RUN=True, POLICY=policy, HTTPERROR_ALLOW_ALL=True)
     result = crawl(pages, settings)
     assert_clean(world, result)
     assert len(result.pages) == 20

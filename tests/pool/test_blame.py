@@ -116,3 +116,24 @@ def test_weak_block_of_a_new_session() -> None:
         bench.now += 1.0
         bench.report(again, WEAK)
         assert session.state is (State.RETIRED if others_pass else State.RESTING)
+
+
+@pytest.mark.parametrize("verdict", [STRONG, WEAK, Verdict(Kind.PROXY_ERROR, "timeout")])
+def test_a_late_answer_from_before_a_rest(verdict: Verdict) -> None:
+    """A session that has come back keeps its place when a slow answer of its old block comes in."""
+    bench = Bench(AdaptivePolicy, proxies(1))
+    for _ in range(10):
+        bench.fetch()
+
+    def lease() -> Lease:
+        while isinstance(got := bench.pool.try_acquire(), float):
+            assert bench.now < 2000.0
+            bench.now += got
+        return got
+
+    slow, blocked = lease(), lease()
+    bench.now += 1.0
+    bench.report(blocked, WEAK)
+    bench.report(lease())  # the probe
+    bench.report(slow, verdict)
+    assert lease().session is slow.session

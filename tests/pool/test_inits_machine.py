@@ -49,7 +49,7 @@ class InitMachine(RuleBasedStateMachine):
         pool._waiters.count = waiting
         known = [s.id for s in pool.sessions.values() if not pool.roster.is_spent(s)]
         now = self.bench.now
-        known = [i for i in known if not pool.roster.is_expired(pool.sessions[i], now)]
+        known = [i for i in known if not pool.roster.expiry(pool.sessions[i], now)]
         if pinned and known and not any(s.born + 50 < now for s in pool.sessions.values()):
             got = pool.acquire_pinned(known[-1])
         else:
@@ -94,7 +94,8 @@ class InitMachine(RuleBasedStateMachine):
     def retire(self, which: int) -> None:
         known = list(self.bench.pool.sessions)
         if known:
-            self.bench.pool.retire(known[which % len(known)], "test")
+            pool = self.bench.pool
+            pool.roster.retire(pool.sessions[known[which % len(known)]], "test", self.bench.now)
 
     @invariant()
     def inits_are_bounded_and_apart(self) -> None:

@@ -29,7 +29,7 @@ def test_classic_takes_a_working_session_with_chance_working_over_max(working: i
         lease = bench.lease()
         picks[lease.why] += 1
         if lease.why == "new":
-            bench.pool.retire(lease.session.id, "test")  # so that the number stays
+            bench.pool.roster.retire(lease.session, "test", bench.now)  # so that the number stays
         bench.pool.abandon(lease)
     assert picks["working"] / 4000 == pytest.approx(working / 100, abs=0.035)
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import Any
+
 import pytest
 
 from scrapy_session_filter.exceptions import SessionFilterSessionGone
+from scrapy_session_filter.ledger import QUIET
+from scrapy_session_filter.loading import load
+from scrapy_session_filter.policies import POLICIES
 from scrapy_session_filter.policies.simple import (
     LeastUsedPolicy,
     RandomPolicy,
     RoundRobinPolicy,
     UntilBlockedPolicy,
 )
-from scrapy_session_filter.session import Lease, State
+from scrapy_session_filter.session import Lease, Session, State
 from scrapy_session_filter.snapshot import restore
 from scrapy_session_filter.verdict import OK, Verdict
 from tests.pool.conftest import (
@@ -272,7 +278,7 @@ def test_a_pin_gets_its_session_or_waits_or_is_told() -> None:
     assert isinstance(bench.pool.acquire_pinned(session.id), Lease)
     bench.pool.roster.rest(session, 10.0, bench.now)
     assert bench.pool.acquire_pinned(session.id) == pytest.approx(10.0)
-    bench.pool.retire(session.id, "test")
+    bench.pool.roster.retire(session, "test", bench.now)
     with pytest.raises(SessionFilterSessionGone, match=session.id):
         bench.pool.acquire_pinned(session.id)
     with pytest.raises(SessionFilterSessionGone):
@@ -301,13 +307,77 @@ def test_amending_turns_a_success_into_a_block() -> None:
     assert not bench.pool.amend(session.id, BLOCKED)
 
 
-def test_dry_run_costs_nothing() -> None:
-    """In DRY_RUN nothing rests and nothing is retired."""
-    bench = Bench(RandomPolicy, proxies(1), dry_run=True)
-    for verdict in (OK, BLOCKED, THROTTLED, PROXY_ERROR, SITE_ERROR) * 5:
-        bench.fetch(verdict)
+@pytest.mark.parametrize("policy", sorted(POLICIES))
+@pytest.mark.parametrize("first", [OK, BLOCKED, PROXY_ERROR])
+def test_dry_run_costs_nothing(policy: str, first: Verdict) -> None:
+    """In DRY_RUN nothing rests, nothing is retired, and no request is held back."""
+    chosen = load(POLICIES[policy], setting="TEST", expected="a policy")
+    bench = Bench(chosen, proxies(1), dry_run=True)
+    for verdict in (first, *(BLOCKED, THROTTLED, PROXY_ERROR, SITE_ERROR, BLOCKED) * 20):
+        lease = bench.fetch(verdict)
+    assert bench.pool.amend(lease.session.id, BLOCKED)
+    bench.fetch()
     (session,) = bench.pool.sessions.values()
-    assert (session.state, session.uses) == (State.LIVE, 25)
+    assert (session.state, session.uses) == (State.LIVE, 102)
+
+
+def test_hunger_begins_with_the_wish() -> None:
+    """A site that nobody asked for has not been without a page; one that is slow has."""
+    bench = Bench()
+    bench.fetch(SITE_ERROR)
+    assert bench.pool.ledger.hungry_since == 1000.0
+    bench.now += QUIET + 1.0
+    slow = bench.lease()
+    assert bench.pool.ledger.hungry_since == bench.now
+    began = bench.now
+    bench.now += QUIET + 1.0
+    bench.fetch(SITE_ERROR)
+    assert bench.pool.ledger.hungry_since == began
+    bench.report(slow)
+    assert bench.pool.ledger.hungry_since is None
+
+
+@pytest.mark.parametrize("older", [0, 1])
+def test_sessions_that_are_too_old_are_said_to_be(older: int) -> None:
+    """Whatever their order: those that other processes gave come later, and may be older."""
+    bench = Bench(RandomPolicy, proxies(2), max_age=1000)
+    born = [bench.now - 100.0, bench.now - 100.0]
+    born[older] -= 500.0
+    for number, endpoint in enumerate(proxies(2)):
+        bench.proxies.adopt(endpoint.key)
+        session = Session(f"{number:012d}", "site", endpoint, {}, born[number], bench.now, oks=1)
+        bench.pool.roster.join(session, bench.now)
+    bench.now += 600.0
+    for _ in range(20):
+        bench.fetch()
+        bench.now -= 1.0
+    assert bench.counts["sessions/retired/age"] == bench.counts["sessions/retired"] == 1
+
+
+@pytest.mark.parametrize("unfit", ["avoid", "pin"])
+def test_a_session_goes_to_the_first_who_can_use_it(unfit: str) -> None:
+    """Those ahead who cannot do not keep it from the next in line."""
+    bench = Bench(RandomPolicy, proxies(2), concurrency=1)
+    one, other = bench.lease(), bench.lease()
+
+    async def crawl() -> bool:
+        ask: dict[str, Any] = {"avoid": [one.session.id]}
+        if unfit == "pin":
+            ask = {"pin": other.session.id}
+        ahead = [asyncio.ensure_future(bench.pool.acquire(timeout=9.0, **ask)) for _ in range(3)]
+        await asyncio.sleep(0)
+        fit = asyncio.ensure_future(bench.pool.acquire(timeout=9.0))
+        await asyncio.sleep(0)
+        assert bench.pool.waiting == 4
+        bench.report(one)
+        for _ in range(9):
+            await asyncio.sleep(0)
+        served = fit.done()
+        bench.pool.close()
+        await asyncio.gather(*ahead, fit)
+        return served
+
+    assert asyncio.run(crawl())
 
 
 def test_an_outage_of_the_site_costs_few_sessions() -> None:

@@ -78,6 +78,10 @@ class Budget:
         self._count_out(now, -1)
         self._back += lasted
 
+    def left(self) -> None:
+        """Note that a blocked session has left the pool: it will not come back."""
+        self.out = max(0, self.out - 1)
+
     @property
     def outage(self) -> float:
         """Return how many seconds a ban lasts, by what was seen so far."""
@@ -92,6 +96,7 @@ class Budget:
         """Return what a restart should know, as plain JSON."""
         return {
             "tokens": round(self.tokens, 3),
+            "nerve": round(self.nerve, 3),
             "pages": self.pages,
             "stints": self.stints,
             "out": round(self._out_total, 1),
@@ -102,10 +107,13 @@ class Budget:
         """Take back a `dump`; what does not fit is ignored."""
         if not isinstance(state, dict):
             return
-        tokens = number(state.get("tokens"), -1e6, self._most)
+        tokens, nerve = (number(state.get(name), -1e6, 1e6) for name in ("tokens", "nerve"))
         pages, stints, back = (count(state.get(name)) for name in ("pages", "stints", "back"))
         out = number(state.get("out"), 0.0, 1e15)
         if tokens is None or pages is None or stints is None or back is None or out is None:
             return
-        self.tokens, self.pages, self.stints = tokens, pages, stints
+        self.tokens = max(-self._most, min(tokens, self._most))
+        if nerve is not None:
+            self.nerve = min(nerve, self._most)
+        self.pages, self.stints = pages, stints
         self._out_total, self._back = out, back

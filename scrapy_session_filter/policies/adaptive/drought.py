@@ -53,6 +53,10 @@ class Drought:
         self._tries += 1
         self._last = now
 
+    def untried(self) -> None:
+        """Take a try back that did not come to the site."""
+        self._tries = max(0, self._tries - 1)
+
     def wait(self, now: float) -> float:
         """Return the seconds until the next try; 0: now."""
         if self._since is None:

@@ -25,17 +25,17 @@ if TYPE_CHECKING:
 class Knowledge:
     """One site's limit, rests, odds, budget and working sessions.
 
-    ``lessons``: what it hears from, and tells, the other sites of its vendor.
+    ``lessons``: what ``site`` hears from, and tells, the others of its vendor.
     """
 
-    def __init__(self, rng: Random, concurrency: int, lessons: Lessons) -> None:
+    def __init__(self, rng: Random, concurrency: int, lessons: Lessons, site: str) -> None:
         self.working = WorkingSet(rng, concurrency)
         self.ladder = Ladder()
         self.limit = Limit()
         self.lifetime = Lifetime()
         self.fresh = Fresh(rng)
         self.subnets = Subnets()
-        self.vendor = Vendor(lessons, self.fresh, self.ladder, self.limit)
+        self.vendor = Vendor(lessons, site, self.fresh, self.ladder, self.limit)
         self.budget = Budget(concurrency)
         self.drought = Drought(concurrency)
 
@@ -64,8 +64,11 @@ class Knowledge:
             "latency": round(self.working.latency, 4),
         }
 
-    def load(self, state: dict[str, Any]) -> None:
-        """Take back a `dump`; what does not fit is ignored."""
+    def load(self, state: dict[str, Any], *, gateway: bool) -> None:
+        """Take back a `dump`; what does not fit is ignored.
+
+        ``gateway``: whether sessions may get other exits. Those of a list never do.
+        """
         self.limit.load(state.get("limit"))
         self.ladder.load(state.get("ladder"))
         self.budget.load(state.get("budget"))
@@ -78,7 +81,8 @@ class Knowledge:
         latency = number(state.get("latency"), 0.0, 1e6)
         if mean is not None:
             self.working.mean = mean
-        self.lifetime.load(state.get("lifetime"), self.budget.pages, self.fresh.chance)
+        if gateway:
+            self.lifetime.load(state.get("lifetime"), self.budget.pages, self.fresh.chance)
         if latency is not None:
             self.working.latency = latency
 

@@ -47,6 +47,7 @@ is met, up to half a window or the longer. As scouts go first, an early try cost
 LET_GO = 1.5
 """A cap without evidence that has grown so far over its edge is none: the edge was background."""
 LEAST_CAP = 1.7
+"""The lowest cap: one use per window, and what is left of another."""
 TRIALS = 2
 """Requests at once that try a shorter window than the one assumed."""
 RIVAL = 4.0
@@ -309,6 +310,8 @@ class Limit:
             "edge": round(self.edge, 3),
             "met": self.met,
             "safe": round(self.safe, 3),
+            "hint": self._hint,
+            "depends": self.depends,
             "met_at": [round(level, 3) for level in self._met_at],
         }
 
@@ -327,8 +330,10 @@ class Limit:
             met_at = state.get("met_at")
             if isinstance(met_at, list) and len(met_at) == len(WINDOWS):
                 self._met_at = tuple(number(level, 1.0) or 1.0 for level in met_at)
+            hint = count(state.get("hint"), len(WINDOWS) - 1)
+            self._hint = -1 if hint is None else hint
         self.gain = self.table.split(self.scale)[0]
-        self.depends = self.gain > EVIDENCE
+        self.depends = self.gain > (KEEP_EVIDENCE if state.get("depends") is True else EVIDENCE)
         self.table.fit(self.scale)
         self._choose_trial([self.table.split(scale) for scale in range(len(WINDOWS))])
 

@@ -56,7 +56,7 @@ class AdaptivePolicy(Policy):
     def __init__(self, context: PolicyContext) -> None:
         super().__init__(context)
         lessons: Lessons = context.common.setdefault("vendors", {})
-        known = self._knowledge = Knowledge(context.rng, context.concurrency, lessons)
+        known = self._knowledge = Knowledge(context.rng, context.concurrency, lessons, context.site)
         self.vendor = known.vendor
         self.working = known.working
         self.ladder = known.ladder
@@ -66,6 +66,7 @@ class AdaptivePolicy(Policy):
         self.subnets = known.subnets
         self.budget = known.budget
         self.drought = known.drought
+        self._hops: dict[str, Pick] = {}  # of sessions whose redirect goes on
         self._chooser = Chooser(context, known)
 
     # -- membership ------------------------------------------------------------------------------
@@ -81,6 +82,9 @@ class AdaptivePolicy(Policy):
         record: Record = session.memo
         self.working.leave(record)
         self.ladder.remove(record)
+        self._hops.pop(session.id, None)
+        if record.doubt is not None:
+            self.budget.left()
 
     def ready(self, session: Session) -> None:
         record: Record = session.memo
@@ -108,7 +112,8 @@ class AdaptivePolicy(Policy):
         record: Record = lease.session.memo
         if not isinstance(lease.tag, Pick):  # pinned, or the next hop of a redirect
             how = WORKING if record.working else How.PROBE if record.tried else How.FRESH
-            lease.tag = Pick(how, record.rung, record.worked)
+            hop = self._hops.pop(lease.session.id, None)
+            lease.tag = Pick(how, record.rung, record.worked) if hop is None else hop
         pick = lease.tag
         if record.queue is not None:
             self.ladder.remove(record)
@@ -153,6 +158,8 @@ class AdaptivePolicy(Policy):
             return KEEP
         if kind is Kind.SITE_ERROR or outcome.site_down:
             return self._nobodys_fault(record, pick, outcome)
+        if outcome.stale and record.working:
+            return KEEP  # sent before a block since when it came back: that was the same burst
         self._learn_odds(record, pick, ok=False)
         record.missed()
         if outcome.verdict.vendor and outcome.verdict.is_block:
@@ -215,7 +222,7 @@ class AdaptivePolicy(Policy):
             self.budget.earn(NEWNESS * pick.price)
             self.budget.stints += 1
         if record.doubt is not None:
-            lasted = pick.rung > QUICK_RUNG
+            lasted = max(pick.rung, record.rung) > QUICK_RUNG
             self.budget.came_back(now, lasted)
             if not lasted and record.counted:
                 self.limit.cleared(record.doubt, now)
@@ -231,6 +238,7 @@ class AdaptivePolicy(Policy):
         if pick.how is WORKING and (not record.working or record.good >= record.bad):
             return KEEP
         if pick.how is not WORKING and record.worked:
+            # that says nothing of the ban: the next request shows (resting on costs .007)
             self.working.enter(record)
             return KEEP
         if self.context.gateway and not record.worked:
@@ -250,8 +258,9 @@ class AdaptivePolicy(Policy):
             if record.group is not None and self._is_subnets(record, record.group, pick, outcome):
                 return self._rest(record, pick, outcome)
             if told is None:
+                if record.doubt is None:
+                    self.budget.went_out(outcome.now)
                 record.doubt = pick.levels
-                self.budget.went_out(outcome.now)
             if pick.trial and told is None:
                 record.counted = True
                 self.limit.trial_blocked(pick.levels, outcome.now)
@@ -320,7 +329,8 @@ class AdaptivePolicy(Policy):
         """Send a session to the ladder; where nothing works, to be tried again sooner."""
         if pick.how is How.PROBE and pick.rung >= record.rung:
             record.rung = min(record.rung + 1, RUNGS - 1)
-            if record.doubt is not None and not record.counted and record.rung > QUICK_RUNG:
+            lasts = record.rung > QUICK_RUNG and outcome.verdict.is_block
+            if lasts and record.doubt is not None and not record.counted:
                 record.counted = True
                 self.limit.blocked(record.doubt, outcome.now, outage=self._missing)
         self.working.leave(record)
@@ -344,8 +354,16 @@ class AdaptivePolicy(Policy):
         self._landed(pick)
         if pick.how is not WORKING:
             self.budget.earn(pick.price)  # it was not spent
+            self.drought.untried()
             if not record.working:
                 self._put_back(record)
+
+    def paused(self, lease: Lease) -> None:
+        record: Record = lease.session.memo
+        self._landed(lease.tag)
+        self._hops[lease.session.id] = lease.tag
+        if not record.working:
+            self._put_back(record)
 
     def _put_back(self, record: Record) -> None:
         if record.session.ready and record.tried:
@@ -357,7 +375,7 @@ class AdaptivePolicy(Policy):
         return self._knowledge.dump()
 
     def load(self, state: dict[str, Any]) -> None:
-        self._knowledge.load(state)
+        self._knowledge.load(state, gateway=self.context.gateway)
 
     def dump_session(self, session: Session) -> Any:
         record: Record = session.memo

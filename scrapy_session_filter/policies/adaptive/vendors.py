@@ -9,7 +9,6 @@ vendor guards a site, its blocks say (`Verdict.vendor`); where they do not, noth
 from __future__ import annotations
 
 import math
-from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -42,19 +41,22 @@ class Lesson:
     limit: Limit
 
 
-Lessons = dict[str, deque[Lesson]]
-"""The sites of a crawl by their vendor."""
+Lessons = dict[str, dict[str, Lesson]]
+"""What the sites of a crawl teach, by vendor and site, the last to come last."""
 
 
 class Vendor:
     """The vendor of one site's blocks, and what was taken over from its other sites.
 
-    ``lessons`` is the same for all sites of a crawl.
+    ``lessons`` is the same for all sites of a crawl. A ``site`` that is unloaded goes on teaching, but
+    not itself when it is loaded again.
     """
 
-    def __init__(self, lessons: Lessons, fresh: Fresh, ladder: Ladder, limit: Limit) -> None:
+    def __init__(
+        self, lessons: Lessons, site: str, fresh: Fresh, ladder: Ladder, limit: Limit
+    ) -> None:
         self.name = ""  #: the one that blocked most often; empty: none was named
-        self._lessons = lessons
+        self._lessons, self._site = lessons, site
         self._fresh, self._ladder, self._limit = fresh, ladder, limit
         self._own = Lesson(fresh.odds, ladder.odds, limit)
         self._blocks: dict[str, int] = {}
@@ -77,12 +79,16 @@ class Vendor:
     def _found(self, name: str) -> None:
         self.name = name
         self._ask = 0
-        lessons = self._lessons.setdefault(name, deque(maxlen=HEARD))
-        if self._own not in lessons:
-            lessons.append(self._own)
+        lessons = self._lessons.setdefault(name, {})
+        if lessons.get(self._site) is not self._own:
+            lessons.pop(self._site, None)
+            lessons[self._site] = self._own
+        if len(lessons) > HEARD:
+            del lessons[next(iter(lessons))]
 
     def _take_over(self) -> None:
-        others = [lesson for lesson in self._lessons[self.name] if lesson is not self._own]
+        lessons = self._lessons[self.name]
+        others = [lesson for site, lesson in lessons.items() if site != self._site]
         if not others:
             return
         self._sites = len(others)
