@@ -359,17 +359,14 @@ class SessionFilterSettings:
     def make_source(self) -> ProxySource:
         """Return the proxies, read for the first time unless they come asynchronously.
 
-        Raises `ConfigurationError` where they cannot be used.
+        Raises `ConfigurationError` where they cannot be used, RuntimeError where the settings were
+        read with ``crawling=False``.
         """
         if self.source is None:
             msg = "these settings were read outside a crawl"
             raise RuntimeError(msg)
         self.source.check()
         return self.source
-
-    def make_identities(self) -> IdentitySource:
-        """Return where header sets come from."""
-        return self.identities
 
     def make_judge(self) -> Judge:
         """Return what turns answers into verdicts."""

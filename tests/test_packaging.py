@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from configparser import ConfigParser
@@ -15,6 +16,7 @@ import scrapy.commands
 
 import scrapy_session_filter
 from scrapy_session_filter.commands import SessionsCommand
+from scrapy_session_filter.settings import FIELDS
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "scrapy_session_filter"
@@ -162,3 +164,9 @@ def test_nothing_stored_is_executed(path: Path) -> None:
             assert (node.module or "").partition(".")[0] not in forbidden
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
             assert node.func.id not in ("eval", "exec", "compile", "__import__")
+
+
+def test_linters_know_all_settings() -> None:
+    """scrapy-lint is told of every setting there is, and of none that is not."""
+    known = re.findall(r'"(SESSION_FILTER_\w+)"', (ROOT / "pyproject.toml").read_text())
+    assert sorted(known) == sorted(info.name for info in FIELDS)

@@ -317,7 +317,7 @@ def test_policy_may_be_a_name_a_class_or_its_path(value: Any) -> None:
 
 def test_identity_none_leaves_scrapys_headers() -> None:
     """None is a value of this setting, not its absence."""
-    assert isinstance(read(IDENTITY=None).make_identities(), NoIdentity)
+    assert isinstance(read(IDENTITY=None).identities, NoIdentity)
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,7 @@ PRIOR_RISK = 0.00125
 """Assumed hazard per eighth of an octave of intensity before anything is known, as strong as
 `PRIOR_USES` uses. Four times as much costs a small list .07 of its goodput, others nothing."""
 PRIOR_USES = 20.0
+"""Uses that the assumed risk is worth against those that were seen."""
 LEAST_BLOCKS = 0.4
 """Blocks, older ones discounted, without which there is no evidence: one counts for 3000 uses."""
 CALM, THINNED = 1000, 4

@@ -43,6 +43,7 @@ SPREADING = 0.25
 MEAN_STEP = 0.005
 """Step of the moving average of the working sessions' success."""
 LATENCY_STEP = 0.02
+"""Step of the moving average of the seconds that a success takes."""
 USUAL_STEP = 0.05
 """Step of the moving average of the chosen sessions' value; one of that value needs no rival."""
 
