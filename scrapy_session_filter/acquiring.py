@@ -49,7 +49,7 @@ class Acquirer:
                 if not isinstance(got, float):
                     return got
                 if extension.closing:
-                    return None
+                    return await self._wait_on(track, pool) if track.inline else None
                 extension.count("waits")
                 if pin is not None:
                     self._check_patience(str(pin), track, pool)
@@ -124,5 +124,22 @@ class Acquirer:
                     return lease
                 if track.avoid and pool.is_hopeless(track.avoid):
                     track.avoid = []  # it has failed on all there are: else it would wait for ever
-                if not track.inline or extension.closing or pool.given_up:
+                if not track.inline or pool.given_up:
                     return None
+                if extension.closing:
+                    return await self._wait_on(track, pool)
+
+    async def _wait_on(self, track: Track, pool: SessionPool) -> Lease | None:
+        """Wait while the spider closes, as long as requests come back: no scheduler keeps this one.
+
+        The items of media files are finished before a spider closes.
+        """
+        patience = time.monotonic() + self._settings.wait_timeout
+        while time.monotonic() < patience and not (self._extension.ended or pool.given_up):
+            got = pool.try_acquire(attempt=track.attempts, avoid=track.avoid)
+            if not isinstance(got, float):
+                return got
+            if pool.in_flight:
+                patience = time.monotonic() + self._settings.wait_timeout
+            await asyncio.sleep(min(got, self._brief))
+        return None

@@ -165,7 +165,7 @@ class ClaimKeeper:
         self._tenure.until = max(until, self._tenure.until)
         if lapsed:
             for pool in self._pools:
-                pool.ledger.hungry_since = None  # the site is not to blame for that time
+                pool.ledger.fed()  # the site is not to blame for that time
                 pool.look_again()
 
     def _gain(self, site: str, share: Share) -> None:

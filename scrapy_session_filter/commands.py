@@ -5,6 +5,8 @@ Imported by every ``scrapy`` call, so what it works with is imported when it is 
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from scrapy.commands import ScrapyCommand
@@ -64,6 +66,9 @@ class SessionsCommand(ScrapyCommand):
             raise UsageError(msg, print_help=False)
         try:
             tending.run(self.settings or Settings(), args[0], args[1:], status=opts.status)
+            sys.stdout.flush()
+        except BrokenPipeError:  # who reads has had enough, as `head` has
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
         except (SessionFilterError, OSError) as error:
-            print(f"scrapy sessions: {error}")
+            print(f"scrapy sessions: {error}", file=sys.stderr)
             self.exitcode = 1

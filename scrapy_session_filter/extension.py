@@ -222,6 +222,11 @@ class SessionFilterExtension:
         """Whether the spider closes, or is about to."""
         return self._closing or self.pulse.closing
 
+    @property
+    def ended(self) -> bool:
+        """Whether the spider is closed, or we are closing it: no session will come any more."""
+        return self._closing
+
     def close_spider(self, reason: str) -> None:
         """Close the spider once, with a reason; requests that wait go back to the scheduler."""
         if self._closing or self.crawler.engine is None:
@@ -273,7 +278,7 @@ class SessionFilterExtension:
     def _check_exhausted(self) -> None:
         timeout = self.settings.exhausted_timeout
         now = self.clock()
-        if not timeout or now >= self._tenure.until:
+        if not timeout or self.settings.dry_run or now >= self._tenure.until:
             return
         asked = [pool for pool in self.pools if now - pool.ledger.asked < timeout]
         for pool in asked:

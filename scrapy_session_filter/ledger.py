@@ -46,6 +46,10 @@ class Ledger:
             self.hungry_since = now
         self.asked = now
 
+    def fed(self) -> None:
+        """Note that somebody got what was asked for, be it not from the site, or a page of its own."""
+        self.hungry_since = None
+
     def outcome(
         self, lease: Lease, verdict: Verdict, now: float, sent: float, latency: float
     ) -> Outcome:
@@ -88,7 +92,7 @@ class Ledger:
         session.oks += 1
         session.errors = 0
         self._last_ok = (outcome.now, session)
-        self.hungry_since = None
+        self.fed()
         endpoint = session.endpoint
         if endpoint is not None:
             self._endpoint_health.worked(endpoint)

@@ -113,7 +113,9 @@ class SessionFilterMiddleware:
             lease = await self._acquirer.acquire(request, track, pool)
             if lease is None:
                 if track.inline:
+                    extension.count("unserved")
                     msg = f"{request}: the spider closes, or {pool.site} is given up"
+                    logger.warning("No session for %s", msg)
                     raise IgnoredRefused(msg)
                 extension.count("given_back")
                 return again(request, track)
@@ -178,19 +180,24 @@ class SessionFilterMiddleware:
         if held is None:
             return response
         if "cached" in response.flags:
+            request.meta[PIN] = held.lease.session.id
             self._extension.count("cached")
             held.pool.give_back(held.lease)
-            held.pool.ledger.hungry_since = None  # there was a page, if not from the site
+            held.pool.ledger.fed()
             return response
-        inits, logged_out = self._extension.inits, False
         try:
-            response, verdict = await self._judge.answer(request, response, held.lease)
-            if inits is not None:
-                logged_out = await inits.is_logged_out(request, response, held.lease, verdict)
-        except BaseException:  # whatever decoding raises is not the session's fault
+            return await self._take_in(request, response, held)
+        except BaseException:  # whatever decoding, a hook or a broken page raises is not its fault
             held.pool.abandon(held.lease)
             raise
-        if logged_out:
+
+    async def _take_in(
+        self, request: Request, response: Response, held: Held
+    ) -> Response | Request:
+        """Report an answer, and return it or the request to send out instead."""
+        response, verdict = await self._judge.answer(request, response, held.lease)
+        inits = self._extension.inits
+        if inits is not None and await inits.is_logged_out(request, response, held.lease, verdict):
             track = Track.of(request) or Track()
             if not track.renewed:
                 return self._renew(request, track, held, response)
@@ -205,6 +212,9 @@ class SessionFilterMiddleware:
             return response
         self._report(request, held, verdict)
         if verdict.kind is KIND_OK:
+            return response
+        if self._judge.wants_anyway(request, response):
+            held.pool.ledger.fed()
             return response
         return self._answer(request, verdict, response) or response
 
@@ -266,8 +276,6 @@ class SessionFilterMiddleware:
             return None
         if verdict.is_block and is_robots(request):
             return None  # what a site says there is its rule, not a page
-        if response is not None and self._judge.wants_anyway(request, response):
-            return None
         if response is None and request.meta.get("dont_retry"):
             return None
         track = Track.of(request) or Track()

@@ -233,8 +233,8 @@ class SessionFilterSettings:
         metadata=_about(
             900.0,
             seconds(0, _YEARS),
-            "seconds for which a site is asked for pages and gives none, after which it is given up until"
-            " one comes; all sites: the spider closes (0: never)",
+            "seconds for which a site is asked for pages and gives none, after which it is given up"
+            " until one comes; all sites: the spider closes (0: never)",
         )
     )
     store: str = field(

@@ -37,11 +37,12 @@ def run(settings: BaseSettings, action: str, arguments: list[str], *, status: in
         return
     with _open(settings) as store:
         if action == "list":
+            _exactly(arguments, 0, "nothing more than the action")
             list_sites(store)
         elif action == "show":
             show(store, *_exactly(arguments, 1, "a site or a session id"))
         elif action == "report":
-            report(store, arguments[0] if arguments else None)
+            report(store, *(arguments and _exactly(arguments, 1, "one site, or none")))
         elif action == "retire":
             retire(store, arguments or _exactly(arguments, 1, "session ids"))
         elif action == "purge":
@@ -70,8 +71,8 @@ def _open(settings: BaseSettings) -> Iterator[SessionStore]:
 
 
 def list_sites(store: SessionStore) -> None:
-    """Print each site with its numbers."""
-    rows: dict[str, Counter[str]] = {site: Counter() for site in store.sites()}
+    """Print each site of which something is known, with its numbers."""
+    rows = {site: Counter[str]() for site in store.sites() if store.site_state(site)}
     now = time.time()
     for row in store.rows():
         rows.setdefault(row["site"], Counter()).update(("sessions", _standing(row, now)))
@@ -98,8 +99,10 @@ def show(store: SessionStore, name: str) -> None:
     print("\n" + explain_saved(name, rows, store.site_state(name), now=time.time()))
 
 
-def report(store: SessionStore, site: str | None) -> None:
-    """Print a line for each session."""
+def report(store: SessionStore, site: str | None = None) -> None:
+    """Print a line for each session; StoreError for a site of which nothing is known."""
+    if site is not None:
+        _must_know(store, site)
     now = time.time()
     lines = [
         (
@@ -127,10 +130,17 @@ def retire(store: SessionStore, ids: list[str]) -> None:
 
 
 def purge(store: SessionStore, site: str) -> None:
-    """Forget a site's sessions and what was learnt of it."""
+    """Forget a site's sessions and what was learnt of it; StoreError where nothing is known."""
+    _must_know(store, site)
     state = store.site_state(site) or {}
     _remove(store, [(site, row["id"]) for row in store.rows(site)])
     store.apply(Batch(_batch_id("purge"), sites={site: dict.fromkeys(state)}))
+
+
+def _must_know(store: SessionStore, site: str) -> None:
+    if next(iter(store.rows(site)), None) is None and not store.site_state(site):
+        msg = f"no site {site!r} in the store"
+        raise StoreError(msg)
 
 
 def _remove(store: SessionStore, sessions: list[tuple[str, str]]) -> None:
@@ -160,7 +170,7 @@ def export(store: SessionStore, path: str) -> None:
 def import_(store: SessionStore, path: str) -> None:
     """Read sessions, each line checked by itself; what is wrong is named and left out."""
     rows = []
-    lines = Path(path).read_text(encoding="utf-8").splitlines()
+    lines = Path(path).read_bytes().splitlines()  # text would be split at U+2028, too
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
@@ -182,14 +192,17 @@ def import_(store: SessionStore, path: str) -> None:
 
 def judge(settings: BaseSettings, page: str, *, status: int) -> None:
     """Print what a page would count as, rule by rule."""
+    from http.client import HTTPException
     from urllib.error import HTTPError
     from urllib.request import urlopen
 
     from scrapy.http import Headers, Response
+    from w3lib.url import safe_url_string
 
     if page.startswith(("http://", "https://")):
         try:
-            with urlopen(page, timeout=30) as answer:  # noqa: S310 - http and https only, see above
+            url = safe_url_string(page)
+            with urlopen(url, timeout=30) as answer:  # noqa: S310 - http and https only, see above
                 body, headers, status, url = (
                     answer.read(),
                     answer.headers,
@@ -198,6 +211,9 @@ def judge(settings: BaseSettings, page: str, *, status: int) -> None:
                 )
         except HTTPError as error:
             body, headers, status, url = error.read(), error.headers, error.code, page
+        except (ValueError, HTTPException) as error:
+            msg = f"{page} cannot be fetched: {error!r}"
+            raise UsageError(msg, print_help=False) from None
         response = Response(url, status, Headers(headers.items()), body)
     else:
         response = Response("http://file.example/", status, body=Path(page).read_bytes())

@@ -60,7 +60,8 @@ def _address(proxy: str | None) -> str | None:
 class HttpBinding(EngineBinding):
     """Puts a session on requests for handlers that honour ``meta["proxy"]`` and the headers.
 
-    ``first_timeout`` (seconds, 0: none) bounds the download time of a session not yet proven.
+    ``first_timeout`` (seconds, 0: none) bounds the download time of a session not yet proven, unless
+    the request or the spider has a time-out of its own.
     """
 
     handlers: ClassVar[tuple[str, ...]] = (
@@ -80,6 +81,7 @@ class HttpBinding(EngineBinding):
     def __init__(self, crawler: Crawler, first_timeout: float) -> None:
         self._crawler = crawler
         self._first_timeout = first_timeout
+        self._timeout = crawler.settings.getfloat("DOWNLOAD_TIMEOUT")
         self._auth_encoding: str = crawler.settings["HTTPPROXY_AUTH_ENCODING"]
         self._jars = SessionJars(crawler)
         self._wires: dict[str, _Wire] = {}
@@ -108,7 +110,7 @@ class HttpBinding(EngineBinding):
         marks: dict[str, Any] = {"headers": ours, "proxy": wire.server}
         if self._first_timeout and not session.proven:
             timeout = meta.get("download_timeout")
-            if (timeout or 1e9) > self._first_timeout:
+            if timeout in (None, self._timeout) and (timeout or 1e9) > self._first_timeout:
                 marks["timeout"] = timeout
                 meta["download_timeout"] = self._first_timeout
         return marks

@@ -38,12 +38,12 @@ def prepare(file: Path, *, alone: bool) -> None:
         sqlite_file.create(file)
         return
     refuse_newer(file)
-    sqlite_file.make_private(file)
     if not alone:  # whoever came first has looked
         refuse_older(file)
         return
     if is_foreign(file):
         raise ConfigurationError(SETTING, f"sqlite:{file}", "a file that no other program uses")
+    sqlite_file.make_private(file)
     damage = _look(file)
     if damage is not None:
         repair(file, damage)

@@ -100,7 +100,7 @@ class ExpectDetector:
             return None
         if answer.body is None or answer.method == "HEAD":
             return None
-        expectation = Expectation.of(wanted) if wanted else self._for(answer.requested_url)
+        expectation = _of_meta(wanted) if wanted else self._for(answer.requested_url)
         if expectation is None:
             return None
         missing = expectation.missing(answer.body)
@@ -115,6 +115,14 @@ class ExpectDetector:
     def _for(self, url: str) -> Expectation | None:
         url = url[:_URL_LIMIT]
         return next((wanted for pattern, wanted in self.expectations if pattern.search(url)), None)
+
+
+def _of_meta(value: object) -> Expectation:
+    try:
+        return Expectation.of(value)
+    except Exception as error:
+        msg = f"meta {META} is {value!r}, not a dict of css, bytes or min_size"
+        raise ValueError(msg) from error
 
 
 def _all_of(value: Any, kind: type) -> tuple[Any, ...]:

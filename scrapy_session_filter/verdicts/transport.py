@@ -46,7 +46,13 @@ _LOCAL = {
         "curl: (27)",
     ),
 }
-_LOCAL_NAMES = {"ConnectBindError": "local-bind", "NoRouteError": "local-no-route"}
+_LOCAL_NAMES = {
+    "ConnectBindError": "local-bind",
+    "NoRouteError": "local-no-route",
+    "StopDownload": "local-stopped",  # by a user's handler
+    "DownloadCancelledError": "local-cancelled",  # DOWNLOAD_MAXSIZE
+    "CancelledError": "local-cancelled",
+}
 _LOCAL_ERRNOS = {
     errno.EMFILE: "local-open-files",
     errno.ENFILE: "local-open-files",
@@ -90,10 +96,7 @@ _PROXY_NAMES = {
     "ClientProxyConnectionError": "proxy-refused",
     "ClientHttpProxyError": "proxy-tunnel",
 }
-_CANCELLED = (
-    frozenset(("CancelledError", "DownloadCancelledError")),
-    ("err_aborted", "target page, context or browser has been closed"),
-)
+_ABORTED = ("err_aborted", "target page, context or browser has been closed")
 _DNS = (
     frozenset(("CannotResolveHostError", "DNSLookupError", "ClientConnectorDNSError", "gaierror")),
     (
@@ -208,7 +211,7 @@ def _connection(names: set[str], text: str, *, proxied: bool) -> Verdict | None:
     or keep silent on this wire is the proxy. A connection lost later proves nobody guilty: the
     tunnel stood, and the site or something before it hung up.
     """
-    if _is(_CANCELLED, names, text):
+    if _first(_ABORTED, text):
         return Verdict(Kind.SITE_ERROR, "cancelled", Strength.WEAK)
     for what, signs in (("dns", _DNS), ("timeout", _TIMEOUT), ("refused", _REFUSED)):
         if _is(signs, names, text):

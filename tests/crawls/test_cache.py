@@ -44,6 +44,7 @@ def test_blocks_are_not_cached_and_cached_pages_are_no_evidence(
     second = crawl(pages, settings)
     assert_clean(world, second)
     assert {second.pages[page]["title"] for page in pages} == {f"Page {n}" for n in range(20)}
+    assert all(second.pages[page]["session"] for page in pages)
     assert not world.site.visits
     assert stat(second, "cached") == 20
     assert stat(second, "verdicts/OK") == stat(second, "sessions/retired") == 0

@@ -398,8 +398,12 @@ def test_a_broken_hook_is_said_once(world: World, crawl: Crawler) -> None:
 def test_a_check_that_is_cancelled_leaves_no_lease(world: World, crawl: Crawler) -> None:
     """Whatever ends the check of an answer ends its lease as well."""
     Club(world)
-    spider = LOGIN.replace("    def session_filter_logged_out", "    async def session_filter_logged_out")
-    spider = spider.replace('return b"Please sign in" in response.body', "raise asyncio.CancelledError")
+    spider = LOGIN.replace(
+        "    def session_filter_logged_out", "    async def session_filter_logged_out"
+    )
+    spider = spider.replace(
+        'return b"Please sign in" in response.body', "raise asyncio.CancelledError"
+    )
     result = run(crawl, urls(world, 3), through(world), spider)
     assert [item["error"] for item in result.items] == ["CancelledError"] * 3
     assert result.stats["watch/leases"] == result.stats["watch/in_flight"] == 0

@@ -6,6 +6,8 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
 
+import pytest
+
 from tests.crawls.scenery import assert_clean, stat, through, urls
 
 if TYPE_CHECKING:
@@ -172,3 +174,22 @@ def test_offsite_redirects_stay_filtered(world: World, crawl: Crawler) -> None:
     assert result.items == []
     assert result.stats["offsite/filtered"] == 1
     assert {visit.host for visit in world.site.visits} == {"shop.example"}
+
+
+@pytest.mark.parametrize("policy", ["adaptive", "random"])
+def test_a_refresh_that_cannot_be_read_costs_its_page(
+    world: World, crawl: Crawler, policy: str
+) -> None:
+    """Scrapy raises on it, and the page reaches the errback; its session goes on."""
+    broken = '<meta http-equiv="refresh" content="0; url=http://[x">'
+    for n in range(4):
+        world.site.on(f"/page/{n}", {"like": "ok", "body": broken})
+    pages = urls(world, 20)
+    settings = through(
+        world, PROXIES=world.proxies(world.exits[:4]), POLICY=policy, CONCURRENCY=1,
+        EXHAUSTED_TIMEOUT=10,
+    )  # fmt: skip
+    result = crawl(pages, settings)
+    assert result.reason == "finished"
+    assert set(result.pages) == set(pages[4:])
+    assert result.stats["watch/leases"] == result.stats["watch/in_flight"] == 0

@@ -88,6 +88,42 @@ def test_media_files_go_through_sessions(make_world: Callable[..., World], crawl
     assert stat(result, "retries") == 4
 
 
+SHELF = """
+import scrapy
+
+class Shelf(scrapy.Spider):
+    name = "shelf"
+
+    async def start(self):
+        for n in range(9):
+            yield scrapy.Request(f"http://shop.example/page/{n}")
+
+    def parse(self, response):
+        files = [f"http://files.example{response.url[-7:]}/{n}" for n in range(4)]
+        yield {"url": response.url, "file_urls": files}
+"""
+
+
+def test_items_are_finished_before_the_spider_closes(world: World, crawl: Crawler) -> None:
+    """Their media files wait for a session while others are served: no scheduler keeps them."""
+    world.site.on("/page/*", {"like": "ok", "delay": 0.1})
+    settings = through(
+        world,
+        PROXIES=world.proxies(world.exits[:3]),
+        ITEM_PIPELINES={"scrapy.pipelines.files.FilesPipeline": 1},
+        FILES_STORE="files",
+        CONCURRENCY=1,
+        WAIT_TIMEOUT=0.5,
+        CLOSESPIDER_PAGECOUNT=7,
+    )
+    result = crawl(SHELF, settings)
+    assert_clean(world, result)
+    assert result.reason == "closespider_pagecount"
+    assert len(result.items) >= 1
+    assert {len(item["files"]) for item in result.items} == {4}
+    assert stat(result, "unserved") == 0
+
+
 INLINE = """
 import scrapy
 from scrapy.http.request import NO_CALLBACK
@@ -144,4 +180,5 @@ def test_waiting_downloads_do_not_keep_the_spider(
     result = running.wait(30)
     assert result.reason == "shutdown"
     assert {item["failed"] for item in result.items} == {"IgnoredRefused"}
+    assert stat(result, "unserved") == len(result.items)
     assert result.stats["watch/leases"] == result.stats["watch/waiting"] == 0

@@ -256,3 +256,13 @@ def test_a_body_that_cannot_be_decoded_blames_nobody(world: World, crawl: Crawle
     assert set(result.pages) == {pages[2]}
     assert result.stats["watch/leases"] == result.stats["watch/in_flight"] == 0
     assert stat(result, "verdicts/BLOCKED") == stat(result, "sessions/retired") == 0
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_a_time_out_of_its_own_stays_the_pages(world: World, crawl: Crawler, own: bool) -> None:
+    """FIRST_TIMEOUT stands in for Scrapy's default, not for what a request asks for itself."""
+    world.site.on("/page/1", {"like": "ok", "delay": 1.5})
+    page = {"url": urls(world, 2)[1], "meta": {"download_timeout": 10} if own else {}}
+    result = crawl([page], through(world, FIRST_TIMEOUT=0.5, RETRY_TIMES=1))
+    assert len(result.pages) == own
+    assert stat(result, "verdicts/PROXY_ERROR") == (0 if own else 2)

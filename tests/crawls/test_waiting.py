@@ -161,3 +161,22 @@ def test_a_page_that_failed_everywhere_still_ends(world: World, crawl: Crawler) 
     )
     assert_clean(world, result)
     assert set(result.pages) == set(pages)
+
+
+@pytest.mark.parametrize("handled", [False, True])
+def test_pages_that_are_wanted_as_they_are_exhaust_no_site(
+    world: World, crawl: Crawler, handled: bool
+) -> None:
+    """In DRY_RUN, and where the spider asked for the status, each page reaches its callback."""
+    world.site.on("*", {"like": "forbidden", "delay": 0.1})
+    pages = urls(world, 40)
+    settings = through(
+        world, EXHAUSTED_TIMEOUT=1, SAVE_INTERVAL=0.2, CONCURRENT_REQUESTS=2,
+        HTTPERROR_ALLOW_ALL=True, DRY_RUN=not handled,
+    )  # fmt: skip
+    meta = {"handle_httpstatus_list": [403]} if handled else {}
+    result = crawl([{"url": page, "meta": meta} for page in pages], settings)
+    assert_clean(world, result)
+    assert result.reason == "finished"
+    assert len(result.pages) == len(pages)
+    assert stat(result, "sites_given_up") == 0

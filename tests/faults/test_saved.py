@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 import time
 from copy import copy
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from scrapy.exceptions import UsageError
 from scrapy.http import Request, Response
 from scrapy.http.cookies import CookieJar
 from scrapy.settings import Settings
@@ -16,6 +19,7 @@ from scrapy.utils.test import get_crawler
 
 from scrapy_session_filter import snapshot, tending
 from scrapy_session_filter.engines import cookies
+from scrapy_session_filter.exceptions import StoreError
 from scrapy_session_filter.policies.classic import ClassicPolicy
 from scrapy_session_filter.proxies import ProxyEndpoint, parse_proxy
 from scrapy_session_filter.session import Session, new_session_id
@@ -182,6 +186,72 @@ def test_import_checks_each_line(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "2 sessions imported" in said
     sessions(tmp_path, "export", "-")
     assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == [row(1), row(2)]
+
+
+def test_what_is_exported_can_be_imported(tmp_path: Path) -> None:
+    """Whatever a cookie holds: what ends a line of text ends no line of JSON."""
+    path, again = tmp_path / "sessions.jsonl", tmp_path / "again.jsonl"
+    odd = row(1, cookies=[{**COOKIE, "value": "a\u2028b\x85c"}])
+    path.write_text(json.dumps(odd, ensure_ascii=False), encoding="utf-8")
+    sessions(tmp_path, "import", str(path))
+    sessions(tmp_path, "export", str(again))
+    sessions(tmp_path, "purge", odd["site"])
+    sessions(tmp_path, "import", str(again))
+    sessions(tmp_path, "export", str(path))
+    assert path.read_bytes() == again.read_bytes()
+    assert "\u2028" in path.read_text(encoding="utf-8")
+
+
+def test_import_names_lines_that_are_no_text(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A file in another encoding is read as far as it can be."""
+    path = tmp_path / "sessions.jsonl"
+    path.write_bytes(json.dumps(row(1)).encode() + b'\n{"id": "caf\xe9"}\n')
+    sessions(tmp_path, "import", str(path))
+    said = capsys.readouterr().out
+    assert "jsonl:2: left out" in said
+    assert "1 sessions imported" in said
+
+
+@pytest.mark.parametrize("action", ["report", "purge", "show"])
+def test_a_site_that_is_unknown_is_said_to_be(tmp_path: Path, action: str) -> None:
+    """A slip of the pen is no success, and makes no site; a site that was purged is gone."""
+    path = tmp_path / "sessions.jsonl"
+    path.write_text(json.dumps(row(1)), encoding="utf-8")
+    sessions(tmp_path, "import", str(path))
+    with pytest.raises(StoreError, match=r"shop\.exmaple"):
+        sessions(tmp_path, action, "shop.exmaple")
+    sessions(tmp_path, "purge", row(1)["site"])
+    with pytest.raises(StoreError):
+        sessions(tmp_path, action, row(1)["site"])
+
+
+@pytest.mark.parametrize(
+    ("action", "arguments"), [("list", ["a"]), ("report", ["a", "b"]), ("judge", ["http://[bad"])]
+)
+def test_arguments_that_make_no_sense(tmp_path: Path, action: str, arguments: list[str]) -> None:
+    """They are refused, and none of them is left out silently."""
+    with pytest.raises(UsageError):
+        sessions(tmp_path, action, *arguments)
+
+
+def test_a_reader_that_has_had_enough(tmp_path: Path) -> None:
+    """``scrapy sessions export - | head -1`` ends without a traceback."""
+    path = tmp_path / "sessions.jsonl"
+    path.write_text("\n".join(json.dumps(row(n)) for n in range(1, 400)), encoding="utf-8")
+    sessions(tmp_path, "import", str(path))
+    command = [sys.executable, "-m", "scrapy", "sessions", "export", "-"]
+    store = f"SESSION_FILTER_STORE=sqlite:{tmp_path / 's.sqlite'}"
+    with subprocess.Popen(
+        [*command, "-s", store], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as running:
+        assert running.stdout is not None
+        assert running.stderr is not None
+        assert json.loads(running.stdout.readline())["site"] == row(1)["site"]
+        running.stdout.close()
+        assert running.stderr.read() == b""
+        assert running.wait(30) == 0
 
 
 def test_reports_are_plain_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

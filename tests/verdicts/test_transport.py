@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import errno
+from asyncio import CancelledError
 from typing import Any
 
 import pytest
 from scrapy import exceptions as scrapy_exceptions
 from scrapy.core.downloader.handlers.http11 import TunnelError
+from scrapy.exceptions import StopDownload
 from twisted.internet import error as untyped_error
 from twisted.python import failure
 from twisted.web import _newclient
@@ -183,8 +185,16 @@ def test_local(error: BaseException, reason: str) -> None:
     "error", [newer("DownloadCancelledError")("x"), twisted_error.ConnectionAborted()]
 )
 def test_blames_no_proxy(error: BaseException) -> None:
-    """What we cancelled ourselves is nobody's fault."""
+    """What was cut off is no proxy's fault."""
     assert JUDGE.exception(error).kind is Kind.SITE_ERROR
+
+
+@pytest.mark.parametrize(
+    "error", [newer("DownloadCancelledError")("x"), CancelledError(), StopDownload()]
+)
+def test_what_the_crawl_stopped_blames_nobody(error: BaseException) -> None:
+    """DOWNLOAD_MAXSIZE and the user's own handlers say nothing of the site either."""
+    assert JUDGE.exception(error).is_local
 
 
 def test_a_page_that_takes_long_is_not_the_proxys_fault() -> None:
