@@ -206,6 +206,16 @@ def _is_documented(name: str, documented: list[str]) -> bool:
 # -- examples --------------------------------------------------------------------------------------
 
 
+def test_the_benchmark_is_the_one_of_the_docs() -> None:
+    """The layout `slow` has the same figures as in docs/benchmarks.md, which is generated."""
+    docs = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+    measured = docs.partition("\n**slow**: ")[2].partition("<!--")[0]
+    told = README.partition('--layouts slow"`)')[2].partition("`docs/benchmarks.md`")[0]
+    rows = [line for line in measured.splitlines() if re.match(r"\| [a-z]", line)]
+    assert len(rows) == 5
+    assert rows == [line for line in told.splitlines() if re.match(r"\| [a-z]", line)][1:]
+
+
 def test_every_example_is_named() -> None:
     """Each block of Python is marked, so that a test can run it."""
     assert all(match["kind"] in ("run", "settings") for match in _FENCES)
