@@ -38,22 +38,18 @@ class Acquirer:
         """Return a lease, or None where the request has to go back to the scheduler."""
         extension = self._extension
         while True:
-            pin = request.meta.get(PIN)
+            pin = None if request.meta.get(PIN) is None else str(request.meta[PIN])
             track.pinned = pin is not None and not track.stays
             try:
-                got = (
-                    pool.try_acquire(attempt=track.attempts, avoid=track.avoid)
-                    if pin is None
-                    else pool.acquire_pinned(str(pin), attempt=track.attempts)
-                )
+                got = self._ask(track, pool, pin)
                 if not isinstance(got, float):
                     return got
                 if extension.closing:
-                    return await self._wait_on(track, pool) if track.inline else None
+                    return await self._wait_on(track, pool, pin) if track.inline else None
                 extension.count("waits")
                 if pin is not None:
-                    self._check_patience(str(pin), track, pool)
-                return await self._wait(track, pool, None if pin is None else str(pin))
+                    self._check_patience(pin, track, pool)
+                return await self._wait(track, pool, pin)
             except SessionFilterSessionGone as gone:
                 if request.meta.get(OPTIONAL) or track.stays:
                     track.stays = False
@@ -63,6 +59,11 @@ class Acquirer:
                     raise IgnoredSessionGone(gone.session_id, gone.site) from None
                 elif extension.closing or not track.inline:
                     return None
+
+    def _ask(self, track: Track, pool: SessionPool, pin: str | None) -> Lease | float:
+        if pin is None:
+            return pool.try_acquire(attempt=track.attempts, avoid=track.avoid)
+        return pool.acquire_pinned(pin, attempt=track.attempts)
 
     async def _may_come(self, pin: str, track: Track, pool: SessionPool) -> bool:
         """Wait a while for a session that another process has: it may come here, or end there."""
@@ -127,16 +128,16 @@ class Acquirer:
                 if not track.inline or pool.given_up:
                     return None
                 if extension.closing:
-                    return await self._wait_on(track, pool)
+                    return await self._wait_on(track, pool, pin)
 
-    async def _wait_on(self, track: Track, pool: SessionPool) -> Lease | None:
+    async def _wait_on(self, track: Track, pool: SessionPool, pin: str | None) -> Lease | None:
         """Wait while the spider closes, as long as requests come back: no scheduler keeps this one.
 
         The items of media files are finished before a spider closes.
         """
         patience = time.monotonic() + self._settings.wait_timeout
         while time.monotonic() < patience and not (self._extension.ended or pool.given_up):
-            got = pool.try_acquire(attempt=track.attempts, avoid=track.avoid)
+            got = self._ask(track, pool, pin)
             if not isinstance(got, float):
                 return got
             if pool.in_flight:
