@@ -128,7 +128,7 @@ def test_command_in_a_new_project(tmp_path: Path) -> None:
     assert listed.stdout.split() == ["site", "sessions", "working", "resting", "unproven"]
     wrong = run("-m", "scrapy", "sessions", "show", "nowhere.example", cwd=project)
     assert wrong.returncode == 1
-    assert "nowhere.example" in wrong.stdout
+    assert "nowhere.example" in wrong.stderr
 
 
 def test_public_names() -> None:
