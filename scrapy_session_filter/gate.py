@@ -9,7 +9,7 @@ from scrapy_session_filter.admission import goes_without
 from scrapy_session_filter.attempts import again, start_of
 from scrapy_session_filter.engines.base import PARTIAL
 from scrapy_session_filter.extension import extension_of
-from scrapy_session_filter.refusals import IgnoredRefused
+from scrapy_session_filter.refusals import IgnoredRefused, unserved
 from scrapy_session_filter.tracking import META_KEY, Track, lease_of
 from scrapy_session_filter.verdict import Kind
 
@@ -77,10 +77,9 @@ class ProxyGate:
         track = Track.of(request) or Track()
         extension.leases.let_go(track.lease)
         held.pool.give_back(held.lease)
-        extension.count("given_back")
         if track.inline and extension.closing:
-            msg = f"{request}: the spider closes"
-            raise IgnoredRefused(msg)
+            raise unserved(request, "the spider closes", extension.count)
+        extension.count("given_back")
         return again(request, track, binding=extension.binding)
 
     async def _collect(

@@ -19,7 +19,7 @@ from scrapy_session_filter.attempts import again, may_try_again, report_block, s
 from scrapy_session_filter.exceptions import StoreError
 from scrapy_session_filter.extension import extension_of
 from scrapy_session_filter.initiating import LOGGED_OUT
-from scrapy_session_filter.refusals import IgnoredGiveUp, IgnoredRefused
+from scrapy_session_filter.refusals import IgnoredGiveUp, unserved
 from scrapy_session_filter.tracking import (
     LET_PASS,
     PIN,
@@ -113,10 +113,8 @@ class SessionFilterMiddleware:
             lease = await self._acquirer.acquire(request, track, pool)
             if lease is None:
                 if track.inline:
-                    extension.count("unserved")
-                    msg = f"{request}: the spider closes, or {pool.site} is given up"
-                    logger.warning("No session for %s", msg)
-                    raise IgnoredRefused(msg)
+                    why = f"the spider closes, or {pool.site} is given up"
+                    raise unserved(request, why, extension.count)
                 extension.count("given_back")
                 return again(request, track)
         self._assign(request, track, pool, lease)
@@ -127,8 +125,8 @@ class SessionFilterMiddleware:
         extension = self._extension
         extension.count("store_errors")
         if track.inline and extension.closing:
-            msg = f"{request}: the spider closes, and the store cannot be read"
-            raise IgnoredRefused(msg)
+            why = "the spider closes, and the store cannot be read"
+            raise unserved(request, why, extension.count)
         logger.debug("%s waits: the store cannot be read (%s)", request, error)
         await self._acquirer.pause(track)
         return again(request, track)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+from typing import TYPE_CHECKING
+
 from scrapy.exceptions import IgnoreRequest
 
 from scrapy_session_filter.exceptions import (
@@ -9,6 +12,13 @@ from scrapy_session_filter.exceptions import (
     SessionFilterRefused,
     SessionFilterSessionGone,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from scrapy import Request
+
+logger = logging.getLogger("scrapy_session_filter")
 
 
 class IgnoredRefused(SessionFilterRefused, IgnoreRequest):
@@ -21,3 +31,11 @@ class IgnoredGiveUp(SessionFilterGiveUp, IgnoreRequest):
 
 class IgnoredSessionGone(SessionFilterSessionGone, IgnoreRequest):
     """`SessionFilterSessionGone` on its way through Scrapy."""
+
+
+def unserved(request: Request, why: str, count: Callable[[str], None]) -> IgnoredRefused:
+    """Return, told and counted, the error of a request that no scheduler keeps or session serves."""
+    count("unserved")
+    msg = f"{request}: {why}"
+    logger.warning("No session for %s", msg)
+    return IgnoredRefused(msg)
