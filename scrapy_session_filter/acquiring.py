@@ -133,7 +133,8 @@ class Acquirer:
     async def _wait_on(self, track: Track, pool: SessionPool, pin: str | None) -> Lease | None:
         """Wait while the spider closes, as long as requests come back: no scheduler keeps this one.
 
-        The items of media files are finished before a spider closes.
+        The items of media files are finished before a spider closes. It has to look by itself: nobody
+        is woken any more.
         """
         patience = time.monotonic() + self._settings.wait_timeout
         while time.monotonic() < patience and not (self._extension.ended or pool.given_up):

@@ -31,7 +31,7 @@ def explain_saved(
     ``now`` the wall clock in seconds. Rows and parts of the state that make no sense are left out.
     """
     state = state or {}
-    free = count(state.get("free"))
+    free = count(state.get("free"))  # only of lists
     adaptive = state.get("policy") == AdaptivePolicy.__name__
     rng = random.Random(0)  # nothing is drawn from it
     context = PolicyContext(rng, gateway=free is None, free=lambda: free or 0)

@@ -47,7 +47,7 @@ class Ledger:
         self.asked = now
 
     def fed(self) -> None:
-        """Note that somebody got what was asked for, be it not from the site, or a page of its own."""
+        """Note that what was asked for came: a page, be it of a cache, or an answer wanted as it is."""
         self.hungry_since = None
 
     def outcome(

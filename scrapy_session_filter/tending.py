@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from scrapy.exceptions import UsageError
 
@@ -19,7 +19,7 @@ from scrapy_session_filter.settings import SessionFilterSettings
 from scrapy_session_filter.stores.base import Batch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from scrapy.settings import BaseSettings
 
@@ -42,7 +42,8 @@ def run(settings: BaseSettings, action: str, arguments: list[str], *, status: in
         elif action == "show":
             show(store, *_exactly(arguments, 1, "a site or a session id"))
         elif action == "report":
-            report(store, *(arguments and _exactly(arguments, 1, "one site, or none")))
+            _exactly(arguments[1:], 0, "one site, or none")
+            report(store, *arguments[:1])
         elif action == "retire":
             retire(store, arguments or _exactly(arguments, 1, "session ids"))
         elif action == "purge":
@@ -101,8 +102,6 @@ def show(store: SessionStore, name: str) -> None:
 
 def report(store: SessionStore, site: str | None = None) -> None:
     """Print a line for each session; StoreError for a site of which nothing is known."""
-    if site is not None:
-        _must_know(store, site)
     now = time.time()
     lines = [
         (
@@ -117,6 +116,8 @@ def report(store: SessionStore, site: str | None = None) -> None:
         )
         for row in store.rows(site)
     ]
+    if site is not None and not lines:
+        _must_be_known(site, store.site_state(site))
     _table(("site", "session", "state", "uses", "ok", "blocks", "age", "last used"), sorted(lines))
 
 
@@ -131,14 +132,16 @@ def retire(store: SessionStore, ids: list[str]) -> None:
 
 def purge(store: SessionStore, site: str) -> None:
     """Forget a site's sessions and what was learnt of it; StoreError where nothing is known."""
-    _must_know(store, site)
     state = store.site_state(site) or {}
-    _remove(store, [(site, row["id"]) for row in store.rows(site)])
+    sessions = [(site, row["id"]) for row in store.rows(site)]
+    if not sessions:
+        _must_be_known(site, state)
+    _remove(store, sessions)
     store.apply(Batch(_batch_id("purge"), sites={site: dict.fromkeys(state)}))
 
 
-def _must_know(store: SessionStore, site: str) -> None:
-    if next(iter(store.rows(site)), None) is None and not store.site_state(site):
+def _must_be_known(site: str, state: Mapping[str, Any] | None) -> None:
+    if not state:
         msg = f"no site {site!r} in the store"
         raise StoreError(msg)
 

@@ -355,18 +355,16 @@ class AdaptivePolicy(Policy):
         if pick.how is not WORKING:
             self.budget.earn(pick.price)  # it was not spent
             self.drought.untried()
-            if not record.working:
-                self._put_back(record)
+            self._put_back(record)
 
     def paused(self, lease: Lease) -> None:
         record: Record = lease.session.memo
         self._landed(lease.tag)
         self._hops[lease.session.id] = lease.tag
-        if not record.working:
-            self._put_back(record)
+        self._put_back(record)
 
     def _put_back(self, record: Record) -> None:
-        if record.session.ready and record.tried:
+        if not record.working and record.session.ready and record.tried:
             self.ladder.add(record)
 
     # -- state -----------------------------------------------------------------------------------

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 _DECAYING = len(DECAYING)  # index of the first scale that does not
 LOOK = 8
-"""Sessions looked at per pick at most; 4 costs .02 on average, 16 gains .004."""
+"""Sessions looked at per pick at most: more than `ELITE_LOOK`, or none outside of the elite is ever
+found. 16 gains nothing."""
 ELITE_LOOK = 4
 """How many of them are of the elite."""
 SPARE = 1.5
