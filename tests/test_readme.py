@@ -203,9 +203,6 @@ def _is_documented(name: str, documented: list[str]) -> bool:
     return any(fnmatchcase(name, pattern) or pattern.startswith(name) for pattern in documented)
 
 
-# -- examples --------------------------------------------------------------------------------------
-
-
 def test_the_benchmark_is_the_one_of_the_docs() -> None:
     """The layout `slow` has the same figures as in docs/benchmarks.md, which is generated."""
     docs = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
@@ -214,6 +211,9 @@ def test_the_benchmark_is_the_one_of_the_docs() -> None:
     rows = [line for line in measured.splitlines() if re.match(r"\| [a-z]", line)]
     assert len(rows) == 5
     assert rows == [line for line in told.splitlines() if re.match(r"\| [a-z]", line)][1:]
+
+
+# -- examples --------------------------------------------------------------------------------------
 
 
 def test_every_example_is_named() -> None:

@@ -17,7 +17,7 @@ from scrapy_session_filter.policies.adaptive.intensity import (
     bin_of,
     level_of,
 )
-from scrapy_session_filter.policies.adaptive.limit import KEEP_EVIDENCE, PROOF, Limit
+from scrapy_session_filter.policies.adaptive.limit import EVIDENCE, KEEP_EVIDENCE, PROOF, Limit
 
 
 def ramp(limit: Limit, *, allowed: float, window: float, sessions: int = 20) -> None:
@@ -373,13 +373,26 @@ def test_a_wall_holds_only_where_it_bans(told: float | None) -> None:
 
 
 def test_what_a_site_asked_for_is_known_after_a_restart() -> None:
-    """That it named a time itself, and that blocks depend on intensity, if only just."""
+    """For how long to rest, after a 429."""
     limit = Limit()
     limit.blocked((20.0,) * len(WINDOWS), 0.0, retry_after=10.0)
-    limit.depends = True
-    limit.table.passed((3.0,) * len(WINDOWS))
     again = Limit()
     again.load(json.loads(json.dumps(limit.dump())))
     assert again.is_told
-    assert again.dump()["hint"] == limit.dump()["hint"]
-    assert again.depends is (again.gain > KEEP_EVIDENCE)
+    assert again.dump() == limit.dump()
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_evidence_that_was_enough_is_enough_after_a_restart(known: bool) -> None:
+    """What is between the two bounds keeps a limit that is known, and makes none."""
+    limit = Limit()
+    for use in range(400):
+        limit.table.passed((1.0 + use % 8,) * len(WINDOWS))
+    limit.table.blocked((12.0,) * len(WINDOWS))
+    while limit.table.split(limit.scale)[0] >= EVIDENCE:
+        limit.table.passed((12.0,) * len(WINDOWS))
+    limit.depends = known
+    again = Limit()
+    again.load(json.loads(json.dumps(limit.dump())))
+    assert KEEP_EVIDENCE < again.gain < EVIDENCE
+    assert again.depends is known

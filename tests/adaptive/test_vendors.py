@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
 ACME = replace(BLOCKED, vendor="acme")
 OTHER = replace(BLOCKED, vendor="other")
-_names = count()
 NAMELESS = replace(BLOCKED, vendor="")
+_names = count()
 
 
 def site(common: dict[str, Any]) -> AdaptivePolicy:

@@ -93,10 +93,7 @@ import scrapy
 
 class Shelf(scrapy.Spider):
     name = "shelf"
-
-    async def start(self):
-        for n in range(9):
-            yield scrapy.Request(f"http://shop.example/page/{n}")
+    start_urls = [f"http://shop.example/page/{n}" for n in range(9)]
 
     def parse(self, response):
         files = [f"http://files.example{response.url[-7:]}/{n}" for n in range(4)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import logging
 from typing import Any
 
 import pytest
@@ -114,3 +115,15 @@ def test_bad_expectations(value: Any) -> None:
     """Expectations that cannot be read are refused with the setting's name."""
     with pytest.raises(ConfigurationError, match="SESSION_FILTER_EXPECT"):
         Judge(expect=value)
+
+
+@pytest.mark.parametrize("wanted", ["h1", {"xpath": "//h1"}, {"css": "h1["}])
+def test_bad_meta(wanted: object, caplog: pytest.LogCaptureFixture) -> None:
+    """It is named, with what was expected, and the page judged as ever."""
+    url = "https://shop.example/about"
+    answer = Answer(200, {}, b"x", url, meta={"session_filter_expect": wanted})
+    with caplog.at_level(logging.ERROR, "scrapy_session_filter"):
+        assert Judge().answer(answer).reason == "ok"
+    (record,) = caplog.records
+    for told in ("session_filter_expect", str(wanted), "css, bytes or min_size"):
+        assert told in record.getMessage()
