@@ -27,7 +27,8 @@ PACKAGE = "scrapy_session_filter.policies.adaptive"
 CONSTANTS = {
     "drought": ("PER_SLOT", "PER_CHANCE", "SPAN", "REST"),
     "ladder": ("FIRST_REST", "EARLIEST", "PRIOR"),
-    "policy": ("LONGEST_REST", "TRUSTED", "PASSING"),
+    "learning": ("LONGEST_REST", "PASSING"),
+    "policy": ("TRUSTED",),
     "choosing": ("RISKED", "RESERVED", "PATIENCE", "LONG_ENOUGH", "DEAR", "LASTING"),
     "budget": ("FULL", "CROWDING", "WORTH", "FIRST_OUTAGE"),
     "fresh": ("COSTLIEST",),

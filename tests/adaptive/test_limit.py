@@ -17,7 +17,8 @@ from scrapy_session_filter.policies.adaptive.intensity import (
     bin_of,
     level_of,
 )
-from scrapy_session_filter.policies.adaptive.limit import EVIDENCE, KEEP_EVIDENCE, PROOF, Limit
+from scrapy_session_filter.policies.adaptive.limit import EVIDENCE, KEEP_EVIDENCE, Limit
+from scrapy_session_filter.policies.adaptive.trials import PROOF
 
 
 def ramp(limit: Limit, *, allowed: float, window: float, sessions: int = 20) -> None:
@@ -313,13 +314,13 @@ def tried(limit: Limit, blocked: int) -> int:
         limit.blocked(meter.use(now), now)
     assert limit.depends
     assert limit.window == 60.0
-    assert limit.trial >= 0
+    assert limit.trials.scale >= 0
     now, trials = 19.0, 0
     for meter in meters[2:]:
         for _ in range(15):
-            if not limit.tries(now):
+            if not limit.trials.may_begin(now):
                 return trials
-            assert meter.level(limit.trial, now) <= limit.trial_cap
+            assert meter.level(limit.trials.scale, now) <= limit.trials.cap
             levels, trials = meter.use(now), trials + 1
             if trials > blocked:
                 limit.passed(levels, now)
@@ -342,8 +343,8 @@ def test_a_trial_that_fails_is_not_repeated_at_once() -> None:
     limit = Limit()
     assert tried(limit, blocked=1) == 1
     assert limit.window == 60.0
-    assert not limit.tries(20.0)
-    assert limit.tries(40.0)
+    assert not limit.trials.may_begin(20.0)
+    assert limit.trials.may_begin(40.0)
 
 
 def test_the_cap_does_not_grow_into_a_wall() -> None:

@@ -19,6 +19,7 @@ from scrapy_session_filter.policies.adaptive.working import WorkingSet
 if TYPE_CHECKING:
     from random import Random
 
+    from scrapy_session_filter.policies.adaptive.record import Pick, Record
     from scrapy_session_filter.policies.adaptive.vendors import Lessons
 
 
@@ -49,6 +50,20 @@ class Knowledge:
         """Return how many pages a second a session fetches: what it may, or one after the other."""
         latency = self.working.latency
         return min(self.limit.cap / self.limit.window, 1.0 / latency if latency else math.inf)
+
+    def landed(self, pick: Pick) -> None:
+        """End what a request tried: there is room for another scout or trial."""
+        self.subnets.landed(pick)
+        if pick.scout:
+            pick.scout = False
+            self.limit.scouting -= 1
+        elif pick.trial:
+            self.limit.trials.running -= 1
+
+    def put_back(self, record: Record) -> None:
+        """Let a session that was blocked wait for its next probe again, if it is free for one."""
+        if not record.working and record.session.ready and record.tried:
+            self.ladder.add(record)
 
     def dump(self) -> dict[str, Any]:
         """Return it as plain JSON."""

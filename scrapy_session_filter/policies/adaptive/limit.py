@@ -7,9 +7,7 @@ quickly where nothing was met, ever more slowly near an edge that was met again 
 Whether or not a limit is known, only a few requests at once (scouts) go beyond the intensity known
 to be safe, so that not all sessions of a small list run into a limit together.
 
-In the first seconds no window can be told from a shorter one: all uses lie in both. Waiting for the
-longer one to end would be slow where it is not the true one, so a few requests at once try the
-shortest that explains the blocks as well: over the cap on the long scale, under it on the short one.
+Where a shorter window explains the blocks as well, it is tried (`trials`).
 """
 
 from __future__ import annotations
@@ -21,6 +19,7 @@ from scrapy_session_filter.policies.adaptive.hazard import HazardTable
 from scrapy_session_filter.policies.adaptive.intensity import FIRST, USUAL, WINDOWS, level_of
 from scrapy_session_filter.policies.adaptive.review import Review
 from scrapy_session_filter.policies.adaptive.saved import count, number
+from scrapy_session_filter.policies.adaptive.trials import Trials
 
 if TYPE_CHECKING:
     from scrapy_session_filter.policies.adaptive.intensity import Levels
@@ -48,13 +47,9 @@ LET_GO = 1.5
 """A cap without evidence that has grown so far over its edge is none: the edge was background."""
 LEAST_CAP = 1.7
 """The lowest cap: one use per window, and what is left of another."""
-TRIALS = 2
-"""Requests at once that try a shorter window than the one assumed."""
 RIVAL = 4.0
 """Nats by which a shorter window may explain the blocks worse and still be tried; as much again for
 each window in which no block has lowered the cap: under it, nothing else would ever tell."""
-PROOF = 12
-"""Trials in a row, over the intensity that was blocked on the long scale, that prove the short one."""
 WATCHED = 1.5
 """Windows for which a site must have been watched before that scale can be told from "ever"."""
 
@@ -91,13 +86,8 @@ class Limit:
         self._review = Review()
         self._hint = -1
         self._since: float | None = None  # when it began to watch
-        self.trial = -1  #: a shorter scale that may be the true one; -1: there is none
-        self.trial_cap = 0.0  #: the intensity there that is tried
-        self.trying = 0  #: requests in flight that try it
-        self._passed = 0  # trials in a row
+        self.trials = Trials()  #: of a shorter window that may be the true one
         self._met_at: Levels = FIRST  # the intensities of the block that made the cap
-        self._try_at = -math.inf
-        self._failed = [0] * len(WINDOWS)  # trials, by scale
 
     def scouts_left(self, sessions: int, scarce: bool) -> bool:
         """Return whether another request may go beyond the safe intensity."""
@@ -106,25 +96,17 @@ class Limit:
             most = 1  # where other sites have their limit
         return self.scouting < most
 
-    def tries(self, now: float) -> bool:
-        """Return whether another request may try a shorter window."""
-        return self.trial >= 0 and self.trying < TRIALS and now > self._try_at
-
     def trial_passed(self, levels: Levels, now: float) -> None:
         """Learn from a request that tried a shorter window with success, after `passed`."""
-        if self.trial >= 0 and levels[self.scale] > self.edge:
-            self._passed += 1
-            if self._passed >= PROOF:
-                self._switch(self.trial, BELOW * self._met_at[self.trial] / 0.95)
-                self._weigh(now)
+        tried = self.trials.scale
+        if tried >= 0 and levels[self.scale] > self.edge and self.trials.passed():
+            self._switch(tried, BELOW * self._met_at[tried] / 0.95)
+            self._weigh(now)
 
     def trial_blocked(self, levels: Levels, now: float) -> None:
-        """Learn from a block of a request that tried a shorter window; next time it waits longer."""
+        """Learn from a block of a request that tried a shorter window."""
         self.table.blocked(levels)
-        self._passed = 0
-        if self.trial >= 0 and now > self._try_at:
-            self._failed[self.trial] += 1
-            self._try_at = now + WINDOWS[self.trial] * 2.0 ** min(self._failed[self.trial] - 2, 8)
+        self.trials.blocked(now)
         self._weigh(now)
         self.table.fit(self.scale)
 
@@ -280,18 +262,13 @@ class Limit:
         return bonus + STAY_BONUS * (scale == self.scale)
 
     def _choose_trial(self, splits: list[tuple[float, int]], rival: float = RIVAL) -> None:
-        before, self.trial = self.trial, -1
-        if self.cap < math.inf:
-            rivals = [
-                (WINDOWS[scale], -gain, -scale)
-                for scale, (gain, _) in enumerate(splits)
-                if WINDOWS[scale] < self.window and gain > self.gain - rival
-            ]
-            if rivals:
-                self.trial = -min(rivals)[2]
-                self.trial_cap = BELOW * self._met_at[self.trial]
-        if self.trial != before:
-            self._passed = 0
+        rivals = [
+            (WINDOWS[scale], -gain, -scale)
+            for scale, (gain, _) in enumerate(splits)
+            if WINDOWS[scale] < self.window and gain > self.gain - rival
+        ]
+        scale = -min(rivals)[2] if rivals and self.cap < math.inf else -1
+        self.trials.aim(scale, BELOW * self._met_at[scale])
 
     def _switch(self, scale: int, edge: float) -> None:
         self.scale, self.window = scale, WINDOWS[scale]

@@ -225,7 +225,7 @@ class WorkingSet:
         decays = scale < _DECAYING
         chosen, chosen_value, chosen_risk = None, 0.0, 0.0
         best_value, best, worst_value, worst = 0.0, None, inf, None
-        trial, trial_cap = (limit.trial if trials else -1), limit.trial_cap
+        trial, trial_cap = (limit.trials.scale if trials else -1), limit.trials.cap
         tried, tried_level = None, 0.0
         many = len(self.members) > LOOK
         ranks = many and not few  # the best comes into the elite
