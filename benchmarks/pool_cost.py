@@ -64,7 +64,7 @@ def make_pool(policy: type[Policy], most: int, clock: Clock) -> SessionPool:
 def fill(pool: SessionPool, count: int) -> None:
     """Make so many sessions, each with one success."""
     while len(pool.sessions) < count:
-        session = pool.roster.create(pool._clock())  # noqa: SLF001 - whatever the policy would do
+        session = pool.roster.create(pool.clock())  # whatever the policy would do
         assert session is not None
         lease = pool.acquire_pinned(session.id)
         assert isinstance(lease, Lease)
@@ -104,12 +104,12 @@ def left_over(policy: type[Policy], count: int = 100_000) -> tuple[int, float]:
     tracemalloc.start()
     base = tracemalloc.get_traced_memory()[0]
     for number in range(count):
-        session = pool.roster.create(pool._clock())  # noqa: SLF001
+        session = pool.roster.create(pool.clock())
         assert session is not None
         lease = pool.acquire_pinned(session.id)
         assert isinstance(lease, Lease)
         pool.report(lease, BLOCKED, sent=lease.acquired, latency=0.1)
-        pool.roster.retire(session, "benchmark", pool._clock())  # noqa: SLF001
+        pool.roster.retire(session, "benchmark", pool.clock())
         if not number % 1000:
             take_changes(pool, 0.0)
     take_changes(pool, 0.0)

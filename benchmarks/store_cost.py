@@ -39,11 +39,11 @@ from scrapy_session_filter.policies import POLICIES
 from scrapy_session_filter.pool import Limits
 from scrapy_session_filter.pools import SitePools
 from scrapy_session_filter.proxies import parse_proxy, proxy_source
-from scrapy_session_filter.roster import Watcher
 from scrapy_session_filter.stores import store_from_uri
 from scrapy_session_filter.stores.base import Batch, SessionStore
 from scrapy_session_filter.stores.thread import StoreThread
 from scrapy_session_filter.tenure import Tenure
+from scrapy_session_filter.watcher import Watcher
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

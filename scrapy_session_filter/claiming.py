@@ -166,7 +166,7 @@ class ClaimKeeper:
         if lapsed:
             for pool in self._pools:
                 pool.ledger.fed()  # the site is not to blame for that time
-                pool.look_again()
+                pool.waiters.came()
 
     def _gain(self, site: str, share: Share) -> None:
         """Take in exits that were claimed for a pool, if it is still there."""

@@ -11,12 +11,26 @@ from scrapy_session_filter.policies.adaptive.saved import count
 from scrapy_session_filter.policies.classic import ClassicPolicy
 from scrapy_session_filter.pool import Limits, SessionPool
 from scrapy_session_filter.proxies import EndpointHealth
+from scrapy_session_filter.session import LIVE, RESTING
 from scrapy_session_filter.snapshot import restore
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from scrapy_session_filter.session import Row
+
+
+def explain(pool: SessionPool) -> str:
+    """Say in a paragraph what is known of a pool's site."""
+    now = pool.clock()
+    sessions = pool.sessions.values()
+    proven = sum(s.proven for s in sessions if s.state is LIVE)
+    wakes = [s.wake - now for s in sessions if s.state is RESTING]
+    told = f"{pool.site}: {proven} of {len(sessions)} sessions work, {len(wakes)} rest"
+    if wakes:
+        told += f" ({_seconds(min(wakes))} to {_seconds(max(wakes))} more)"
+    told += f", {pool.in_flight} requests are in flight."
+    return " ".join(filter(None, (told, pool.health.explain(now), pool.policy.explain(now))))
 
 
 def explain_saved(
@@ -48,4 +62,8 @@ def explain_saved(
     restore(pool, ({**row, "proxy": None} for row in rows), state, now=now, wall_offset=0.0)
     health = state.get("health")
     was_down = isinstance(health, dict) and health.get("down") is True
-    return pool.explain() + (" The site looked down when this was saved." if was_down else "")
+    return explain(pool) + (" The site looked down when this was saved." if was_down else "")
+
+
+def _seconds(left: float) -> str:
+    return f"{max(left, 0.0):.0f} s" if left < 600 else f"{left / 60:.0f} min"

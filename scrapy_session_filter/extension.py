@@ -27,12 +27,12 @@ from scrapy_session_filter.leases import HeldLeases
 from scrapy_session_filter.numbers import Numbers
 from scrapy_session_filter.outbox import Outbox
 from scrapy_session_filter.pools import SitePools
-from scrapy_session_filter.roster import Watcher
 from scrapy_session_filter.saving import Saver
 from scrapy_session_filter.settings import SessionFilterSettings
 from scrapy_session_filter.stores.thread import StoreThread
 from scrapy_session_filter.tenure import Tenure
 from scrapy_session_filter.tracking import SITE
+from scrapy_session_filter.watcher import Watcher
 
 if TYPE_CHECKING:
     from scrapy import Request, Spider
@@ -325,7 +325,7 @@ class SessionFilterExtension:
 
     def _may_wait(self, pool: SessionPool) -> bool:
         on_the_way = self.clock() - pool.handed_out < ON_THE_WAY
-        return not pool.waiting and not on_the_way and self.waiting < self.most_waiting
+        return not pool.waiters.count and not on_the_way and self.waiting < self.most_waiting
 
     def handed_out(self, site: str) -> None:
         """Note that the queue let a request of a site go to wait for a session."""

@@ -117,7 +117,7 @@ class Holdings:
         for session_id in [id_ for id_ in pool.away if id_ in pool.sessions]:
             del pool.away[session_id]
         if share.exits:
-            pool.look_again()
+            pool.waiters.came()
         gone = {id_ for id_ in pool.roster.removed if id_ in share.exits}  # the store drops them
         return left.difference(() if pool.proxies is None else pool.proxies.claimed, gone)
 

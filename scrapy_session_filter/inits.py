@@ -80,7 +80,7 @@ class SiteInits:
             running < self._at_once
             and now >= self._not_before
             and (not self._attempts or self.failed + running < self._attempts)
-            and not self._pool.closed
+            and not self._pool.waiters.closed
         )
 
     def may_begin_more(self, now: float, asking: int = 1) -> bool:
@@ -90,7 +90,7 @@ class SiteInits:
         request that asks again and again has one session prepared, not many.
         """
         pool, running = self._pool, len(self.running)
-        wanted = pool.in_flight - running + pool.waiting + asking - pool.roster.ready
+        wanted = pool.in_flight - running + pool.waiters.count + asking - pool.roster.ready
         return running < max(1, wanted) and self.may_begin(now)
 
     def asked(self, now: float, avoid: Collection[str], *, can_create: bool) -> bool:

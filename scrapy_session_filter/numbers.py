@@ -7,6 +7,7 @@ from collections import defaultdict
 from functools import partial
 from typing import TYPE_CHECKING
 
+from scrapy_session_filter.explaining import explain
 from scrapy_session_filter.verdict import KIND_OK, Kind
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ class Numbers:
         ):
             stats.set_value(PREFIX + name, value)
         for told, pool in enumerate(pools):
-            logger.log(logging.INFO if told < TOLD else logging.DEBUG, "%s", pool.explain())
+            logger.log(logging.INFO if told < TOLD else logging.DEBUG, "%s", explain(pool))
         get = partial(stats.get_value, default=0)
         logger.info(
             "%d pages with %d requests: %d blocked, %d throttled, %d proxy errors, %d given up; "

@@ -8,16 +8,19 @@ nobody a session. The policy decides the rest. Nothing here does I/O or reads a 
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from scrapy_session_filter.chances import LAPSED, SHORTEST_WAIT, Chances
 from scrapy_session_filter.exceptions import SessionFilterSessionGone
 from scrapy_session_filter.ledger import Ledger
 from scrapy_session_filter.policies import KEEP, Ask, Decision
-from scrapy_session_filter.roster import Limits, Roster, Watcher
-from scrapy_session_filter.session import LIVE, RESTING, RETIRED, Lease, Outcome, Session
+from scrapy_session_filter.roster import Roster
+from scrapy_session_filter.session import LIVE, RESTING, RETIRED, Lease, Limits, Outcome, Session
 from scrapy_session_filter.tenure import Tenure
 from scrapy_session_filter.verdict import KIND_OK, About, Kind, Strength
 from scrapy_session_filter.waiters import Waiters
+from scrapy_session_filter.watcher import Watcher
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
@@ -29,17 +32,6 @@ if TYPE_CHECKING:
     from scrapy_session_filter.verdict import Verdict
 
 __all__ = ["Limits", "SessionPool", "Watcher"]
-
-SHORTEST_WAIT = 0.02
-"""Seconds; a waiter asks again no sooner, unless it is woken."""
-PIN_LOOK = 0.1
-"""Seconds until the queue looks again for a session that is used to its limit."""
-INIT_LOOK = 1.0
-"""Seconds until those who wait for a session that is being prepared look again, unless woken."""
-LAPSED = 1.0
-"""Seconds until those who wait look again whether the claims in the store hold, unless woken."""
-LONGEST_HOLD = 5.0
-"""Seconds the queue holds a site that has no session ready, unless one becomes ready earlier."""
 
 
 class SessionPool:
@@ -76,10 +68,11 @@ class SessionPool:
         self.handed_out = -math.inf  #: when the queue last let a request go to wait for a session
         self.given_up = False  #: no page in too long a time, although asked for
         self.away: dict[str, float] = {}  #: pinned sessions of other processes, until the next look
-        self._clock = clock
+        self.clock = clock
         self._watcher = watcher or Watcher()
         self._dry_run = dry_run
         self._tenure = tenure or Tenure()
+        self.waiters = Waiters(on_ready=partial(self._watcher.ready, site))
         self.roster = Roster(
             site,
             policy=policy,
@@ -89,12 +82,11 @@ class SessionPool:
             limits=limits,
             rng=rng,
             watcher=self._watcher,
-            on_ready=self._became_ready,
+            on_ready=self.waiters.came,
         )
         self.inits = self.roster.inits = None if inits is None else inits(self)
         self._leases = 0
-        self._hold_until = -math.inf  # what the last one to be refused was told
-        self._waiters = Waiters()
+        self._chances = Chances(self.roster, self.health, self.waiters, self._tenure)
 
     @property
     def sessions(self) -> Mapping[str, Session]:
@@ -111,10 +103,10 @@ class SessionPool:
         ``avoid`` holds the ids of sessions the page has failed on: none of them is leased, nor, where
         it can be helped, a proxy of theirs.
         """
-        now = self._clock()
+        now = self.clock()
         self.ledger.ask(now, self.in_flight)
         if now >= self._tenure.until:
-            return self._lapsed(now)
+            return self._chances.lapsed(now)
         roster = self.roster
         if now >= roster.due:
             roster.tick(now)
@@ -127,11 +119,11 @@ class SessionPool:
         while True:
             decision = self.policy.choose(Ask(now, attempt, avoid, can_create))
             if decision.wait is not None:
-                return self._wait(now, decision.wait, for_all=not avoid)
+                return self._chances.wait(now, decision.wait, for_all=not avoid)
             session = decision.session
             if session is None:
                 if not can_create:  # a policy that insists
-                    return self._wait(now, 1.0, for_all=not avoid)
+                    return self._chances.wait(now, 1.0, for_all=not avoid)
                 session = roster.create(now, group=decision.group, avoid=avoid)
                 if session is None:
                     can_create = False
@@ -151,7 +143,7 @@ class SessionPool:
 
     def is_hopeless(self, avoid: Collection[str]) -> bool:
         """Return whether every session that there is or may be for now is one of ``avoid``."""
-        now = self._clock()
+        now = self.clock()
         return not self.roster.can_create(now) and not self.roster.has_other_than(avoid)
 
     def acquire_pinned(self, session_id: str, *, attempt: int = 0) -> Lease | float:
@@ -159,10 +151,10 @@ class SessionPool:
 
         Raises `SessionFilterSessionGone` where it is retired or unknown.
         """
-        now = self._clock()
+        now = self.clock()
         if now >= self._tenure.until:
             self.ledger.ask(now, self.in_flight)
-            return self._lapsed(now)
+            return self._chances.lapsed(now)
         self.roster.tick(now)
         session = self.roster.sessions.get(session_id)
         if session is not None and (reason := self.roster.expiry(session, now)):
@@ -176,24 +168,7 @@ class SessionPool:
             return max(SHORTEST_WAIT, session.wake - now)
         if session.barred and self.inits is not None:
             self.inits.begin(session, now)
-        return self._wait(now, 1.0, for_all=False)
-
-    def pin_chance(self, session_id: str) -> float:
-        """Return the seconds until `acquire_pinned` may have an answer, 0.0 if it has one now."""
-        now = self._clock()
-        if now >= self._tenure.until:
-            self.ledger.ask(now, self.in_flight)
-            return LAPSED
-        self.roster.tick(now)
-        session = self.roster.sessions.get(session_id)
-        if session is None and self.away.get(session_id, now) > now:
-            return self.away[session_id] - now
-        if session is None or self.roster.is_spent(session) or self.roster.is_usable(session, now):
-            return 0.0
-        if self.inits is not None and session in self.inits.waiting:
-            return 0.0  # a request that asks for it has it prepared
-        due = session.wake if session.state is RESTING else session.free_at
-        return max(PIN_LOOK, due - now)
+        return self._chances.wait(now, 1.0, for_all=False)
 
     def resume(self, session_id: str) -> Lease | None:
         """Return a lease that goes on with a use that was counted already: the next hop of a redirect.
@@ -201,7 +176,7 @@ class SessionPool:
         None where the session is gone, rests or may be another process's: the chain has to start again.
         """
         session = self.roster.sessions.get(session_id)
-        now = self._clock()
+        now = self.clock()
         if session is None or session.state is not LIVE or now >= self._tenure.until:
             return None
         return self._lease(session, now, 0, Decision(why="redirect"), counts=False)
@@ -214,11 +189,11 @@ class SessionPool:
         avoid: Collection[str] = (),
         pin: str | None = None,
     ) -> Lease | None:
-        """Wait up to ``timeout`` seconds for a lease; None where there was none, or at `close`.
+        """Wait up to ``timeout`` seconds for a lease; None where there was none, or nobody is to wait.
 
         Raises `SessionFilterSessionGone` where ``pin`` names a session that is gone.
         """
-        deadline = self._clock() + timeout
+        deadline = self.clock() + timeout
         waited = False
         while True:
             got = (
@@ -228,86 +203,38 @@ class SessionPool:
             )
             if isinstance(got, Lease):
                 if waited:
-                    self._waiters.wake_one()  # there may be one for the next, too
+                    self.waiters.wake_one()  # there may be one for the next, too
                 return got
-            left = deadline - self._clock()
-            if left <= 0 or self._waiters.closed:
+            left = deadline - self.clock()
+            if left <= 0 or self.waiters.closed:
                 return None
             waited = True
-            await self._waiters.sleep(min(got, left), pin=pin, avoid=avoid)
-
-    @property
-    def waiting(self) -> int:
-        """How many requests wait for a session here."""
-        return self._waiters.count
+            await self.waiters.sleep(min(got, left), pin=pin, avoid=avoid)
 
     @property
     def lapsed(self) -> bool:
         """Whether what was claimed in the store may be another process's by now."""
-        return self._clock() >= self._tenure.until
-
-    @property
-    def closed(self) -> bool:
-        """Whether nobody is to wait any more."""
-        return self._waiters.closed
-
-    def close(self) -> None:
-        """Wake everyone who waits, empty-handed, and let nobody wait any more."""
-        self._waiters.close()
+        return self.clock() >= self._tenure.until
 
     def next_chance(self) -> float:
         """Return the seconds until a lease may be had, 0.0 if one may be had now.
 
-        An estimate for the request queue: it asks no policy and changes nothing that is learnt.
+        An estimate for the request queue.
         """
-        now = self._clock()
+        now = self.clock()
         self.ledger.ask(now, self.in_flight)
-        if self.given_up:
-            return math.inf
+        return math.inf if self.given_up else self._chances.next(now)
+
+    def pin_chance(self, session_id: str) -> float:
+        """Return the seconds until `acquire_pinned` may have an answer, 0.0 if it has one now."""
+        now = self.clock()
         if now >= self._tenure.until:
-            return self._lapsed(now)
-        roster = self.roster
-        if now >= roster.due:
-            roster.tick(now)
-        if self._hold_until <= now:
-            if roster.ready and not self.health.down:
-                return 0.0
-            if (
-                not roster.ready
-                and not roster.can_create(now)
-                and not (self.inits is not None and self.inits.waiting)
-            ):
-                self._wait(now, LONGEST_HOLD)
-        return max(self.health.gate(now), self._hold_until - now, 0.0)
-
-    def _lapsed(self, now: float) -> float:
-        self._hold_until = now + LAPSED
-        return LAPSED
-
-    def look_again(self) -> None:
-        """Let whoever waits ask again: there may be more sessions now."""
-        self._became_ready()
-
-    def _wait(self, now: float, wanted: float, *, for_all: bool = True) -> float:
-        """Return how long to wait; the queue holds the site so long if none could be served."""
-        due = self.roster.next_due()
-        if self.inits is not None and not self.roster.ready:
-            wanted = max(wanted, INIT_LOOK)
-            if due <= now:
-                due = math.inf  # a proxy is free, but it is an init that has to end
-        until = max(now + SHORTEST_WAIT, min(now + wanted, due))
-        if self.inits is not None and self.inits.has_more_to_do(now):
-            return until - now  # the next request may have another session prepared
-        if for_all or not self.roster.ready:
-            self._hold_until = until
-        return until - now
-
-    def _became_ready(self, session_id: str | None = None) -> None:
-        if self._hold_until > -math.inf:
-            self._hold_until = -math.inf
-            self._watcher.ready(self.site)
-        if self._waiters.count:
-            self._waiters.wake_one(session_id)
+            self.ledger.ask(now, self.in_flight)
+            return LAPSED
+        away = self.away.get(session_id, now) - now
+        if away > 0 and session_id not in self.sessions:
+            return away
+        return self._chances.of(session_id, now)
 
     def _lease(
         self, session: Session, now: float, attempt: int, decision: Decision, counts: bool = True
@@ -336,7 +263,7 @@ class SessionPool:
         """
         if not self._end(lease):
             return
-        now = self._clock()
+        now = self.clock()
         session = lease.session
         ok = verdict.kind is KIND_OK
         if not ok and (verdict.is_local or self._dry_run):
@@ -354,7 +281,7 @@ class SessionPool:
         """End a lease without an answer that counts; a second time does nothing."""
         if self._end(lease):
             self.policy.abandoned(lease)
-            self._settle(lease.session, self._clock())
+            self._settle(lease.session, self.clock())
 
     def give_back(self, lease: Lease) -> None:
         """End a lease of which no use was made: the page came from elsewhere, or waits.
@@ -365,14 +292,14 @@ class SessionPool:
             self.policy.abandoned(lease)
             if lease.counts:
                 self.roster.take_back(lease.session)
-            self._settle(lease.session, self._clock())
+            self._settle(lease.session, self.clock())
 
     def pause(self, lease: Lease) -> None:
         """End a lease whose use goes on with the next hop of a redirect, for `resume`."""
         if self._end(lease):
             self.policy.paused(lease)
-            self.roster.expect(lease.session, self._clock())
-            self._became_ready()
+            self.roster.expect(lease.session, self.clock())
+            self.waiters.came()
 
     def amend(self, session_id: str, verdict: Verdict) -> bool:
         """Turn one earlier success of a session into ``verdict``; False where it is retired."""
@@ -381,7 +308,7 @@ class SessionPool:
             return False
         if self._dry_run:
             return True
-        now = self._clock()
+        now = self.clock()
         outcome = Outcome(verdict, now, sent=now, latency=0.0)
         session.oks = max(0, session.oks - 1)
         self.ledger.enter(session, outcome)
@@ -392,7 +319,7 @@ class SessionPool:
     def end_init(self, lease: Lease, verdict: Verdict | None) -> None:
         """End a session's init; ``verdict`` is what it pays for, None where it went well."""
         if self.inits is not None:
-            self.inits.end(lease, verdict, self._clock(), dry_run=self._dry_run)
+            self.inits.end(lease, verdict, self.clock(), dry_run=self._dry_run)
 
     def log_out(self, lease: Lease) -> None:
         """End a lease whose answer shows that its session is logged out: it is prepared anew.
@@ -403,7 +330,7 @@ class SessionPool:
         self.abandon(lease)
         still = session.inited is not None and lease.acquired >= session.inited
         if still and session.state is not RETIRED and not self._dry_run:
-            self.roster.bar(session, self._clock())
+            self.roster.bar(session, self.clock())
 
     def _end(self, lease: Lease) -> bool:
         if lease.ended:
@@ -416,7 +343,7 @@ class SessionPool:
     def _settle(self, session: Session, now: float) -> None:
         self.roster.give_back(session, now)
         # whoever waits may look again: the policy may know more now
-        self._became_ready(session.id if session.ready else None)
+        self.waiters.came(session.id if session.ready else None)
 
     def _apply(self, session: Session, reaction: Reaction, verdict: Verdict, now: float) -> None:
         if session.state is RETIRED:
@@ -440,25 +367,9 @@ class SessionPool:
         if self.proxies is None:
             return
         gone = self.proxies.update(endpoints)
-        now = self._clock()
+        now = self.clock()
         for session in [
             s for s in self.sessions.values() if s.endpoint is not None and s.endpoint.key in gone
         ]:
             self.roster.retire(session, "proxy-gone", now)
-        self._became_ready()
-
-    def explain(self) -> str:
-        """Say in a paragraph what is known of the site."""
-        now = self._clock()
-        sessions = self.sessions.values()
-        proven = sum(s.proven for s in sessions if s.state is LIVE)
-        wakes = [s.wake - now for s in sessions if s.state is RESTING]
-        told = f"{self.site}: {proven} of {len(self.sessions)} sessions work, {len(wakes)} rest"
-        if wakes:
-            told += f" ({_seconds(min(wakes))} to {_seconds(max(wakes))} more)"
-        told += f", {self.in_flight} requests are in flight."
-        return " ".join(filter(None, (told, self.health.explain(now), self.policy.explain(now))))
-
-
-def _seconds(left: float) -> str:
-    return f"{max(left, 0.0):.0f} s" if left < 600 else f"{left / 60:.0f} min"
+        self.waiters.came()

@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from scrapy_session_filter.outbox import Outbox
     from scrapy_session_filter.policies import Policy
     from scrapy_session_filter.proxies import ProxySource
-    from scrapy_session_filter.roster import Limits, Watcher
-    from scrapy_session_filter.session import Row, Session
+    from scrapy_session_filter.session import Limits, Row, Session
     from scrapy_session_filter.tenure import Tenure
+    from scrapy_session_filter.watcher import Watcher
 
 logger = logging.getLogger("scrapy_session_filter")
 
@@ -226,7 +226,7 @@ class SitePools:
         for site, pool in list(self._pools.items()):
             if len(self._pools) <= self._max_sites:
                 return
-            if pool.in_flight or pool.waiting:
+            if pool.in_flight or pool.waiters.count:
                 continue
             holdings = self.holdings.pop(site, None)
             exits = {s.exit for s in pool.sessions.values()} if holdings is None else holdings.exits
@@ -318,4 +318,4 @@ class SitePools:
     def close(self) -> None:
         """Send everyone who waits for a session away, and let nobody wait any more."""
         for pool in self:
-            pool.close()
+            pool.waiters.close()

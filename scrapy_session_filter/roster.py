@@ -10,11 +10,10 @@ import heapq
 import math
 import sys
 from collections import OrderedDict
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from scrapy_session_filter.sampling import SampleSet
-from scrapy_session_filter.session import LIVE, RESTING, RETIRED, Session, new_session_id
+from scrapy_session_filter.session import LIVE, RESTING, RETIRED, Limits, Session, new_session_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -23,44 +22,12 @@ if TYPE_CHECKING:
     from scrapy_session_filter.inits import SiteInits
     from scrapy_session_filter.policies import Policy
     from scrapy_session_filter.proxies import EndpointHealth, SiteProxies
+    from scrapy_session_filter.watcher import Watcher
 
 LONGEST_REST = 86400.0
 """Seconds; the bound of any single rest, whatever a site or a policy asks for."""
 HOP_PATIENCE = 30.0
 """Seconds a session that is used up is kept for the next hop of a redirect."""
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What a session may be used for; 0 means no limit.
-
-    ``max_sessions``: unretired sessions in the pool. ``max_age`` and ``max_idle``: seconds since its
-    birth and since its last use. ``max_uses``: requests, those in flight included. ``concurrency``:
-    requests at once. ``delay``: least seconds between two requests.
-    """
-
-    max_sessions: int = 0
-    max_age: float = 0.0
-    max_idle: float = 0.0
-    max_uses: int = 0
-    concurrency: int = 0
-    delay: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Watcher:
-    """Who is told what happens: by default nobody.
-
-    ``count`` hears of events by name, for the stats; ``urgent`` that a session rests or was retired,
-    which wants to be saved at once; ``gone`` that a retired session's last lease has ended, so that
-    its cookies and browser contexts can go;
-    ``ready`` that a site may have a session again after somebody had to be refused.
-    """
-
-    count: Callable[[str], None] = lambda name: None
-    urgent: Callable[[], None] = lambda: None
-    gone: Callable[[Session], None] = lambda session: None
-    ready: Callable[[str], None] = lambda site: None
 
 
 class Roster:

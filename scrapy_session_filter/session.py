@@ -65,6 +65,23 @@ LIVE, RESTING, RETIRED = State.LIVE, State.RESTING, State.RETIRED
 """The states, for what runs at every request: through the class they are dear before Python 3.12."""
 
 
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a session may be used for; 0 means no limit.
+
+    ``max_sessions``: unretired sessions in the pool. ``max_age`` and ``max_idle``: seconds since its
+    birth and since its last use. ``max_uses``: requests, those in flight included. ``concurrency``:
+    requests at once. ``delay``: least seconds between two requests.
+    """
+
+    max_sessions: int = 0
+    max_age: float = 0.0
+    max_idle: float = 0.0
+    max_uses: int = 0
+    concurrency: int = 0
+    delay: float = 0.0
+
+
 @dataclass(slots=True, eq=False)
 class Session:
     """One visitor as a site sees it: proxy, header set and cookies, under one id.

@@ -34,7 +34,7 @@ from scrapy_session_filter.reading import (
     statuses,
     whole,
 )
-from scrapy_session_filter.roster import Limits
+from scrapy_session_filter.session import Limits
 from scrapy_session_filter.site_keys import site_key_function
 from scrapy_session_filter.stores import store_from_uri
 from scrapy_session_filter.surroundings import check_impersonating, check_surroundings, wire_of

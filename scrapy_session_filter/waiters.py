@@ -1,13 +1,17 @@
-"""Those who wait for a session: the first in line who can use what there is, is served first."""
+"""Those who wait for a session: a line of tasks, and the request queue, which holds the site's requests.
+
+The first in line who can use what there is, is served first.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -21,9 +25,14 @@ class _Waiter:
 
 
 class Waiters:
-    """A line of tasks, each asleep until it is woken or its time is over."""
+    """Tasks, each asleep until it is woken or its time is over, and until when the queue waits.
 
-    def __init__(self) -> None:
+    ``on_ready`` is called where the queue need not wait any longer.
+    """
+
+    def __init__(self, on_ready: Callable[[], None]) -> None:
+        self.held_until = -math.inf  #: when the queue's requests may have a session
+        self._on_ready = on_ready
         self._line: list[_Waiter] = []
         self.count = 0  #: how many wait
         self.closed = False
@@ -40,6 +49,18 @@ class Waiters:
         finally:
             self.count -= 1
             self._line.remove(waiter)
+
+    def hold(self, until: float) -> None:
+        """Let the queue keep the site's requests until then, or until one may have a session."""
+        self.held_until = until
+
+    def came(self, session_id: str | None = None) -> None:
+        """Note that this session may be had, or that asking may help: the queue need not wait."""
+        if self.held_until > -math.inf:
+            self.held_until = -math.inf
+            self._on_ready()
+        if self.count:
+            self.wake_one(session_id)
 
     def wake_one(self, session_id: str | None = None) -> None:
         """Wake the first in line who is asleep and can use this session; None: the first at all."""

@@ -11,7 +11,7 @@ import pytest
 from benchmarks.arena import Pool
 from benchmarks.contender import Product
 from benchmarks.worlds import Cfg, World
-from scrapy_session_filter.explaining import explain_saved
+from scrapy_session_filter.explaining import explain, explain_saved
 from scrapy_session_filter.policies.adaptive import AdaptivePolicy
 from scrapy_session_filter.policies.adaptive.intensity import WINDOWS
 from scrapy_session_filter.session import Lease
@@ -36,7 +36,7 @@ def test_a_saved_site_is_explained_as_a_running_one() -> None:
     rows = json.loads(json.dumps(product._rows(pool)))
     state = json.loads(json.dumps(site_state(pool, 0.0)))
     told = explain_saved("site0", rows, state, now=product.now)
-    assert told == pool.explain()
+    assert told == explain(pool)
     assert "1 rest (60 s to 60 s more)" in told
     assert "2 of 3 sessions work" in told
     assert "requests per" in told
@@ -68,7 +68,7 @@ def test_a_limit_that_is_not_kept_is_said_to_be_not_kept(endpoints: list[ProxyEn
     for _ in range(400):
         limit.table.passed((8.0,) * len(WINDOWS))
     limit.table.fit(limit.scale)
-    told = bench.pool.explain()
+    told = explain(bench.pool)
     assert "The limit is not kept" in told
     state = json.loads(json.dumps(site_state(bench.pool, 0.0)))
     assert explain_saved("shop.example", [], state, now=bench.now) == told

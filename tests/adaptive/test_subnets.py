@@ -11,6 +11,7 @@ import pytest
 from benchmarks.arena import Run
 from benchmarks.contender import Product
 from benchmarks.worlds import Cfg, scenarios
+from scrapy_session_filter.explaining import explain
 from scrapy_session_filter.policies.adaptive import AdaptivePolicy
 from scrapy_session_filter.policies.adaptive.intensity import WINDOWS, Meter
 from scrapy_session_filter.policies.adaptive.record import How, Pick, Record
@@ -221,7 +222,7 @@ def test_subnets_are_paced_where_a_site_limits_them() -> None:
         assert measures["burnt"] < 9 * 16
         assert measures["succ"] > 0.9
         (pool,) = run.policy.pools.values()
-        told = pool.explain()
+        told = explain(pool)
         assert "% of blocks are a whole subnet's." in told
         assert "A subnet may " in told
 

@@ -22,9 +22,9 @@ from scrapy_session_filter.policies.adaptive.vendors import ANSWERS, ASK_AGAIN, 
 from scrapy_session_filter.policies.base import Decision, PolicyContext
 from scrapy_session_filter.pools import SitePools
 from scrapy_session_filter.proxies import parse_proxy
-from scrapy_session_filter.roster import Limits, Watcher
-from scrapy_session_filter.session import Lease
+from scrapy_session_filter.session import Lease, Limits
 from scrapy_session_filter.tenure import Tenure
+from scrapy_session_filter.watcher import Watcher
 
 from .conftest import BLOCKED, Driver
 

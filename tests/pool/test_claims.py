@@ -112,7 +112,7 @@ def test_no_lease_after_the_claims_ran_out(bench: SharedBench) -> None:
     assert bench.pool.resume(session.id) is None
     assert bench.pool.next_chance() == 1.0
     bench.pool._tenure.until = bench.now + 60
-    bench.pool.look_again()
+    bench.pool.waiters.came()
     assert bench.pool.next_chance() == 0.0
     assert bench.pool.resume(session.id) is not None
     bench.lease()

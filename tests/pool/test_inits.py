@@ -93,11 +93,11 @@ def test_as_many_are_prepared_as_requests_wait() -> None:
     bench = InitBench(ClassicPolicy, at_once=4)
     bench.wait()
     assert len(bench.begun) == 1
-    bench.pool._waiters.count = 2
+    bench.pool.waiters.count = 2
     for _ in range(5):
         bench.wait()
     assert len(bench.begun) == 3
-    bench.pool._waiters.count = 9
+    bench.pool.waiters.count = 9
     for _ in range(5):
         bench.wait()
     assert len(bench.begun) == 4
@@ -132,7 +132,7 @@ def test_ready_sessions_serve_while_another_is_prepared() -> None:
 def test_until_blocked_prepares_one_after_the_other() -> None:
     """A policy that stays with one session has no other prepared while that one is ready."""
     bench = InitBench(UntilBlockedPolicy)
-    bench.pool._waiters.count = 9
+    bench.pool.waiters.count = 9
     for _ in range(5):
         bench.wait()
     assert len(bench.begun) == 1
@@ -161,7 +161,7 @@ def test_a_session_pays_for_its_init(verdict: Verdict, reason: str) -> None:
 def test_the_bound_is_exact() -> None:
     """No more inits begin than may fail in a row; a success counts from the start again."""
     bench = InitBench(ClassicPolicy, attempts=3, at_once=9)
-    bench.pool._waiters.count = 9
+    bench.pool.waiters.count = 9
     for _ in range(9):
         bench.wait()
     assert len(bench.begun) == 3
@@ -299,7 +299,7 @@ def test_an_init_that_is_broken_off_says_nothing() -> None:
 def test_a_closed_pool_begins_none() -> None:
     """Once nobody is to wait any more no init begins."""
     bench = InitBench(RandomPolicy)
-    bench.pool.close()
+    bench.pool.waiters.close()
     bench.wait()
     assert not bench.begun
 

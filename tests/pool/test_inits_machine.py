@@ -46,7 +46,7 @@ class InitMachine(RuleBasedStateMachine):
     @rule(pinned=st.booleans(), waiting=st.integers(0, 4))
     def acquire(self, pinned: bool, waiting: int) -> None:
         pool = self.bench.pool
-        pool._waiters.count = waiting
+        pool.waiters.count = waiting
         known = [s.id for s in pool.sessions.values() if not pool.roster.is_spent(s)]
         now = self.bench.now
         known = [i for i in known if not pool.roster.expiry(pool.sessions[i], now)]

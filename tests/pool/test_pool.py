@@ -368,12 +368,12 @@ def test_a_session_goes_to_the_first_who_can_use_it(unfit: str) -> None:
         await asyncio.sleep(0)
         fit = asyncio.ensure_future(bench.pool.acquire(timeout=9.0))
         await asyncio.sleep(0)
-        assert bench.pool.waiting == 4
+        assert bench.pool.waiters.count == 4
         bench.report(one)
         for _ in range(9):
             await asyncio.sleep(0)
         served = fit.done()
-        bench.pool.close()
+        bench.pool.waiters.close()
         await asyncio.gather(*ahead, fit)
         return served
 
