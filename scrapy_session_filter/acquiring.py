@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from scrapy_session_filter.exceptions import SessionFilterSessionGone
@@ -12,8 +11,6 @@ from scrapy_session_filter.refusals import IgnoredSessionGone
 from scrapy_session_filter.tracking import OPTIONAL, PIN
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from scrapy import Request
 
     from scrapy_session_filter.extension import SessionFilterExtension
@@ -83,21 +80,12 @@ class Acquirer:
         if self._is_crowded(track):
             await asyncio.sleep(self._brief)
             return
-        with self._waiting():
+        with self._extension.turns.wait():
             await asyncio.sleep(self._settings.wait_timeout)
 
     def _is_crowded(self, track: Track) -> bool:
         """Return whether too many wait already; one without a scheduler behind it waits all the same."""
-        extension = self._extension
-        return extension.waiting >= extension.most_waiting and not track.inline
-
-    @contextmanager
-    def _waiting(self) -> Iterator[None]:
-        self._extension.waiting += 1
-        try:
-            yield
-        finally:
-            self._extension.waiting -= 1
+        return self._extension.turns.crowded and not track.inline
 
     def _check_patience(self, pin: str, track: Track, pool: SessionPool) -> None:
         now = time.time()  # a pin may wait in the scheduler's queue over a restart
@@ -110,10 +98,10 @@ class Acquirer:
         """Wait up to ``WAIT_TIMEOUT``; where no scheduler stands behind it, until there is a lease."""
         extension = self._extension
         if self._is_crowded(track):
-            if pin is None or not extension.has_queue:
+            if pin is None or not extension.turns.has_queue:
                 await asyncio.sleep(self._brief)
             return None
-        with self._waiting():
+        with extension.turns.wait():
             while True:
                 lease = await pool.acquire(
                     timeout=self._settings.wait_timeout,

@@ -32,6 +32,7 @@ from scrapy_session_filter.settings import SessionFilterSettings
 from scrapy_session_filter.stores.thread import StoreThread
 from scrapy_session_filter.tenure import Tenure
 from scrapy_session_filter.tracking import SITE
+from scrapy_session_filter.turns import Turns
 from scrapy_session_filter.watcher import Watcher
 
 if TYPE_CHECKING:
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
     from scrapy.crawler import Crawler
     from typing_extensions import Self
 
-    from scrapy_session_filter.pool import SessionPool
     from scrapy_session_filter.verdict import Verdict
 
 logger = logging.getLogger("scrapy_session_filter")
@@ -50,8 +50,6 @@ HONOURS_CLOSE_SPIDER = (2, 19)
 """The first Scrapy tested in which CloseSpider from a spider_opened handler closes the spider."""
 WATCH_CLOSING = 0.25
 """Seconds between two looks whether the spider closes: whoever waits must not keep it."""
-ON_THE_WAY = 0.25
-"""Seconds within which a request that was handed out to wait has come to where it waits."""
 NUDGE = 0.005
 """Seconds within which several sites that become ready wake the engine once."""
 
@@ -101,9 +99,6 @@ class SessionFilterExtension:
         self.leases = HeldLeases(self._on_lost)
         #: judged before the HTTP cache saw the answer, by lease
         self.verdicts: dict[str, Verdict] = {}
-        self.waiting = 0  #: requests that wait for a session in the middleware
-        self.has_queue = False  #: the scheduler holds its requests in queues of ours
-        self.most_waiting = max(1, crawler.settings.getint("CONCURRENT_REQUESTS") // 8)
         self.judge = settings.make_judge()
         self.answers = AnswerJudge(crawler, self)
         self.binding = Engines(crawler, settings)
@@ -118,12 +113,13 @@ class SessionFilterExtension:
         self._thread = StoreThread()
         outbox = Outbox(self._store, self._thread, self.clock)
         self._tenure = Tenure()
+        concurrency = crawler.settings.getint("CONCURRENT_REQUESTS")
         self.pools = SitePools(
             policy=settings.policy,
             context={
                 "max_sessions": settings.max_sessions,
                 "max_errors": settings.max_errors,
-                "concurrency": crawler.settings.getint("CONCURRENT_REQUESTS"),
+                "concurrency": concurrency,
             },
             source=self._source,
             identities=settings.identities,
@@ -144,6 +140,7 @@ class SessionFilterExtension:
             inits=None if self.inits is None else self.inits.for_pool,
         )
         self.pools.load_endpoint_health()
+        self.turns = Turns(self.pools, self.clock, max(1, concurrency // 8))
         self._saver = Saver(self.pools, outbox)
         self._keeper = ClaimKeeper(
             self.pools,
@@ -307,31 +304,6 @@ class SessionFilterExtension:
         if meta.get(SITE):
             return str(meta[SITE])
         return self.settings.site_key(request)
-
-    def load_of(self, site: str, pin: str | None = None) -> tuple[float, int]:
-        """Return for how many seconds the queue should keep a site's requests, and how many are out.
-
-        With ``pin``, those that are pinned to this session and were given back. One request of a
-        site that has no session ready is handed out all the same: it waits in the middleware and is
-        off as soon as there is one. For that the seconds are negative.
-        """
-        pool = self.pools.peek(site)
-        if pool is None:
-            return self.pools.load_wait(site), 0
-        wait = pool.next_chance() if pin is None else pool.pin_chance(pin)
-        if wait and not pool.given_up and self._may_wait(pool):
-            wait = -wait
-        return wait, pool.in_flight
-
-    def _may_wait(self, pool: SessionPool) -> bool:
-        on_the_way = self.clock() - pool.handed_out < ON_THE_WAY
-        return not pool.waiters.count and not on_the_way and self.waiting < self.most_waiting
-
-    def handed_out(self, site: str) -> None:
-        """Note that the queue let a request of a site go to wait for a session."""
-        pool = self.pools.peek(site)
-        if pool is not None:
-            pool.handed_out = self.clock()
 
 
 def fail(crawler: Crawler) -> None:

@@ -79,7 +79,7 @@ class SessionFilterMiddleware:
 
     def spider_opened(self) -> None:
         """Where the scheduler has another queue than ours, hear from the engine what it is given."""
-        if not self._extension.has_queue:
+        if not self._extension.turns.has_queue:
             connect = self._crawler.signals.connect
             connect(note_scheduled, signal=signals.request_scheduled)
 

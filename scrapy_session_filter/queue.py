@@ -67,7 +67,7 @@ class SessionAwarePriorityQueue:
         self._extension: SessionFilterExtension | None = None
         with suppress(NotConfigured):  # disabled: the folders of an earlier run are still read
             self._extension = extension_of(crawler, type(self).__name__)
-            self._extension.has_queue = True
+            self._extension.turns.has_queue = True
         self._wrapped = load_object(crawler.settings.get(WRAPPED, DEFAULT))
         self._downstream = downstream_queue_cls
         self._key = key
@@ -140,7 +140,7 @@ class SessionAwarePriorityQueue:
             return None
         queue = self._queues[site]
         if will_wait and self._extension is not None:
-            self._extension.handed_out(site.partition("\n")[0])
+            self._extension.turns.handed_out(site.partition("\n")[0])
         self._turn += 1
         self._last[site] = self._turn
         request: Request | None = queue.pop()
@@ -169,7 +169,7 @@ class SessionAwarePriorityQueue:
     def _load_of(self, site: str) -> tuple[float, int]:
         if self._extension is None or site == _FREE:
             return 0.0, 0
-        return self._extension.load_of(*site.split("\n", 1))
+        return self._extension.turns.load_of(*site.split("\n", 1))
 
     def _drop_empty(self) -> None:
         for site, queue in self._empty.items():

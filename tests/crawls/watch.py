@@ -40,7 +40,7 @@ class Watch:
                 "session_in_flight",
                 sum(s.in_flight for pool in extension.pools for s in pool.sessions.values()),
             ),
-            ("waiting", extension.waiting),
+            ("waiting", extension.turns.waiting),
             ("verdicts", len(extension.verdicts)),
             ("jars", len(jars)),
             ("orphan_jars", len(jars - alive)),
