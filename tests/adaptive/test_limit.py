@@ -338,6 +338,29 @@ def test_a_shorter_window_is_proven_by_trials() -> None:
     assert 15 < limit.cap < 20
 
 
+def test_a_block_that_comes_anyway_does_not_end_the_trials() -> None:
+    """A session that was idle for a while is blocked, and the cap is lowered: how hard it was used on
+    the short scale says nothing of the limit there. Trials aim at what separates blocks from passes.
+    """
+    limit = Limit()
+    meters = [Meter(0.0) for _ in range(60)]
+    for meter in meters:
+        for _ in range(3):
+            limit.passed(meter.use(0.0), 0.0)
+    for _ in range(3):
+        limit.blocked(Meter(0.0).use(0.0), 0.0)
+    for meter in meters[:8]:
+        limit.blocked(meter.use(0.0), 0.0)
+    assert limit.window == 60.0
+    assert 2.5 < limit.trials.cap < 4.0
+    meters[8].use(20.0)
+    levels = meters[8].use(30.0)
+    limit.blocked(levels, 30.0)
+    assert limit.edge == levels[limit.scale], "that block made the cap"
+    assert levels[limit.trials.scale] == 2.0
+    assert 2.5 < limit.trials.cap < 4.0
+
+
 def test_a_trial_that_fails_is_not_repeated_at_once() -> None:
     """One block ends the trials for a while, and the long window stays."""
     limit = Limit()

@@ -250,19 +250,17 @@ def test_the_budget_is_bounded() -> None:
 
 
 def test_exploring_does_not_use_up_what_a_ban_may_cost() -> None:
-    """Where no new session can be made, tries of resting ones take tokens, and trials of the limit go on
-    all the same; a ban that came of one has to be earned as a whole before the next."""
+    """Explorations take tokens, and trials of the limit go on all the same; a ban that came of one has
+    to be earned as a whole before the next."""
     budget = Budget(concurrency=8)
     budget.earn(1e6)
-    assert budget.dares(can_create=True)
     budget.tokens = 0.0
-    assert not budget.dares(can_create=True)
-    assert budget.dares(can_create=False)
+    assert budget.dares
     budget.lose(100.0)
     budget.earn(100.0)
-    assert not budget.dares(can_create=False)
+    assert not budget.dares
     budget.earn(8.0)
-    assert budget.dares(can_create=False)
+    assert budget.dares
 
 
 def test_hopeless_explorations_are_dear() -> None:

@@ -56,13 +56,14 @@ class Budget:
         pages = chance * (self.pages / (self.stints + 1) + 1.0)
         return 1.0 if pages >= WORTH else min(WORTH / max(pages, 1e-9), self._most)
 
-    def dares(self, can_create: bool) -> bool:
-        """Return whether scarcity has cost so much that even a ban may be risked to end it.
+    @property
+    def dares(self) -> bool:
+        """Whether scarcity has cost so much that even a ban may be risked to end it.
 
-        Where new sessions can be made, that comes first. Where not, tries of those that rest must not
-        use up what a ban may cost: all others may be waiting for a window that is long over.
+        What is explored meanwhile must not use that up: under a cap that is too low by far, there may
+        never be enough sessions, and all of them may be waiting for a window that is long over.
         """
-        return (self.tokens if can_create else self.nerve) >= RICH * self._most
+        return self.nerve >= RICH * self._most
 
     def lose(self, tokens: float) -> None:
         """Pay for a ban that was risked; it has to be earned anew before the next is."""

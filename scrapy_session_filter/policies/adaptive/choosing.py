@@ -68,11 +68,7 @@ class Chooser:
         limit.patience = PATIENCE * self._budget.outage / (sessions or 1) if dear else 0.0
         # for most requests it needs no look: nobody scouts, and there is no other window to try
         scouts = not limit.scouting or limit.scouts_left(sessions, scarce)
-        trials = (
-            limit.trials.scale >= 0
-            and self._budget.dares(not scarce)
-            and limit.trials.may_begin(ask.now)
-        )
+        trials = limit.trials.scale >= 0 and self._budget.dares and limit.trials.may_begin(ask.now)
         pause = known.subnets.pause if known.subnets.on else None
         cap = self.cap(ask.can_create)
         choice = self._working.choose(ask, limit, cap, known.fresh, scouts, trials, few, pause)

@@ -19,7 +19,7 @@ from scrapy_session_filter.policies.adaptive.hazard import HazardTable
 from scrapy_session_filter.policies.adaptive.intensity import FIRST, USUAL, WINDOWS, level_of
 from scrapy_session_filter.policies.adaptive.review import Review
 from scrapy_session_filter.policies.adaptive.saved import count, number
-from scrapy_session_filter.policies.adaptive.trials import Trials
+from scrapy_session_filter.policies.adaptive.trials import UNDER, Trials
 
 if TYPE_CHECKING:
     from scrapy_session_filter.policies.adaptive.intensity import Levels
@@ -100,7 +100,7 @@ class Limit:
         """Learn from a request that tried a shorter window with success, after `passed`."""
         tried = self.trials.scale
         if tried >= 0 and levels[self.scale] > self.edge and self.trials.passed():
-            self._switch(tried, BELOW * self._met_at[tried] / 0.95)
+            self._switch(tried, self.trials.edge)
             self._weigh(now)
 
     def trial_blocked(self, levels: Levels, now: float) -> None:
@@ -267,14 +267,18 @@ class Limit:
             for scale, (gain, _) in enumerate(splits)
             if WINDOWS[scale] < self.window and gain > self.gain - rival
         ]
-        scale = -min(rivals)[2] if rivals and self.cap < math.inf else -1
-        self.trials.aim(scale, BELOW * self._met_at[scale])
+        if rivals and self.cap < math.inf:
+            scale = -min(rivals)[2]
+            at = splits[scale][1]
+            self.trials.aim(scale, level_of(at) if at else BELOW * self._met_at[scale])
+        else:
+            self.trials.aim(-1)
 
     def _switch(self, scale: int, edge: float) -> None:
         self.scale, self.window = scale, WINDOWS[scale]
         self.gain = self.table.split(scale)[0]
         self.edge, self.met = 1.1 * edge, 0
-        self.cap = max(0.95 * edge, LEAST_CAP)
+        self.cap = max(UNDER * edge, LEAST_CAP)
         self.safe, self._hits = max(0.8 * edge, 2.0), 0
         self._last_cut = None
 

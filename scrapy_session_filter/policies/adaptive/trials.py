@@ -13,6 +13,8 @@ from scrapy_session_filter.policies.adaptive.intensity import WINDOWS
 
 AT_ONCE = 2
 """Requests at once that try a shorter window."""
+UNDER = 0.95
+"""The cap on another scale than before, relative to the edge there."""
 PROOF = 12
 """Trials in a row, over the intensity that was blocked on the long scale, that prove the short one."""
 
@@ -22,7 +24,8 @@ class Trials:
 
     def __init__(self) -> None:
         self.scale = -1  #: of the window that is tried; -1: there is none
-        self.cap = 0.0  #: the intensity there that no trial exceeds
+        self.edge = 0.0  #: the intensity there that separates blocks from passes best
+        self.cap = 0.0  #: that no trial exceeds
         self.running = 0  #: requests in flight that try it
         self._passed = 0  # in a row
         self._next_at = -math.inf
@@ -32,11 +35,11 @@ class Trials:
         """Return whether another request may try the shorter window."""
         return self.scale >= 0 and self.running < AT_ONCE and now > self._next_at
 
-    def aim(self, scale: int, cap: float) -> None:
-        """Try the window of this scale from now on, no harder than ``cap``; -1: none."""
+    def aim(self, scale: int, edge: float = 0.0) -> None:
+        """Try the window of this scale from now on, which would have its limit at ``edge``; -1: none."""
         if scale != self.scale:
             self._passed = 0
-        self.scale, self.cap = scale, cap
+        self.scale, self.edge, self.cap = scale, edge, UNDER * edge
 
     def passed(self) -> bool:
         """Learn of a success beyond what was blocked; return whether that proves the window."""
