@@ -95,7 +95,7 @@ class SessionPool:
 
     # -- acquire ---------------------------------------------------------------------------------
 
-    def try_acquire(  # noqa: C901 - each step is short, and a call of its own costs every page
+    def try_acquire(  # noqa: C901, PLR0912 - each step is short, and a call of its own costs every page
         self, *, attempt: int = 0, avoid: Collection[str] = ()
     ) -> Lease | float:
         """Return a lease, or the seconds after which asking again may help.
@@ -116,6 +116,7 @@ class SessionPool:
         can_create = roster.can_create(now)
         if self.inits is not None:
             can_create = self.inits.asked(now, avoid, can_create=can_create)
+        refused: set[str] = set()
         while True:
             decision = self.policy.choose(Ask(now, attempt, avoid, can_create))
             if decision.wait is not None:
@@ -123,7 +124,7 @@ class SessionPool:
             session = decision.session
             if session is None:
                 if not can_create:  # a policy that insists
-                    return self._chances.wait(now, 1.0, for_all=not avoid)
+                    break
                 session = roster.create(now, group=decision.group, avoid=avoid)
                 if session is None:
                     can_create = False
@@ -132,14 +133,19 @@ class SessionPool:
                     self.inits.begin(session, now, decision.tag)
                     can_create = roster.has_unused
                     continue
+            elif session.id in refused:  # as above
+                break
             elif reason := "age" if decision.retire else roster.expiry(session, now):
+                refused.add(session.id)
                 roster.retire(session, reason, now)
                 can_create = roster.can_create(now)
                 continue
-            elif not roster.is_usable(session, now):  # its proxy rests since it was offered
+            elif session.id in avoid or not roster.is_usable(session, now):
+                refused.add(session.id)  # its proxy may rest since it was offered
                 roster.refresh(session, now)
                 continue
             return self._lease(session, now, attempt, decision)
+        return self._chances.wait(now, 1.0, for_all=not avoid)
 
     def is_hopeless(self, avoid: Collection[str]) -> bool:
         """Return whether every session that there is or may be for now is one of ``avoid``."""

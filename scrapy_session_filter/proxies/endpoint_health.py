@@ -68,9 +68,12 @@ class EndpointHealth:
         return True
 
     def dump(self, key: str, wall_offset: float) -> dict[str, Any]:
-        """Return an endpoint's state as plain JSON; empty when there is nothing to remember."""
+        """Return an endpoint's state as plain JSON; empty when there is nothing to remember.
+
+        Faults that led to no rest yet are not remembered: they may be long past when it is read.
+        """
         fault = self.faults.get(key)
-        if fault is None:
+        if fault is None or not fault.rests:
             return {}
         return {"streak": fault.streak, "rests": fault.rests, "wake": fault.wake + wall_offset}
 

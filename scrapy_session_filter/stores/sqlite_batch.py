@@ -80,7 +80,7 @@ def _put_state(
             state = _merged(db, key, state)
         data = encode(state, limit)
     except InvalidRow as error:
-        logger.warning("The state of a %s is not saved: %s", kind, error)
+        logger.warning("The state of one %s is not saved: %s", kind, error)
         return
     db.execute(
         "INSERT INTO states(kind, key, data, sum) VALUES(?, ?, ?, ?)"

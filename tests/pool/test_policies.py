@@ -139,3 +139,29 @@ def test_a_policy_of_ones_own_is_a_small_class() -> None:
     bench = Bench(Newest, proxies(1))
     bench.lease()
     assert bench.wait() == pytest.approx(3.0)
+
+
+class Stubborn(Policy):
+    """Offers the first session it ever heard of, whatever has become of it."""
+
+    first: Session | None = None
+
+    def ready(self, session: Session) -> None:
+        self.first = self.first or session
+
+    def choose(self, ask: Ask) -> Decision:
+        return Decision.new() if self.first is None else Decision.use(self.first, "first")
+
+
+def test_a_policy_that_insists_on_a_session_waits_for_it() -> None:
+    """One that is busy, retired, or was tried for the page is not leased; nor is it asked for ever."""
+    bench = Bench(Stubborn, proxies(3), concurrency=1)
+    lease = bench.lease()
+    assert bench.wait() > 0
+    bench.report(lease)
+    assert bench.wait(avoid={lease.session.id}) > 0
+    assert bench.lease().session is lease.session
+    bench.report(lease)
+    bench.pool.roster.retire(lease.session, "test", bench.now)
+    assert bench.wait() > 0
+    assert bench.pool.in_flight == 1
