@@ -57,7 +57,7 @@ class Ledger:
         session, health = lease.session, self.health
         stale = sent < session.blamed or session.state is RETIRED
         if verdict.kind is KIND_OK:
-            health.passed()
+            health.passed(now, sent)
         elif verdict.kind is not Kind.PROXY_ERROR:
             predicted = 0.0 if stale else self._policy.predict(lease)
             if predicted is None:

@@ -5,9 +5,10 @@ A CUSUM of log-likelihood ratios (Page, *Continuous inspection schemes*, Biometr
 that were expected to fail say nothing, so a list of which 95 % is banned is no outage.
 
 While the site is down, a pause lets only probes through, further apart the longer it lasts. After
-the pause some trials go out, half a second apart; they end it or start a longer one. The first
-success ends everything. The latch expires: a pool whose sessions are all banned looks the same,
-and must be explored again one day.
+the pause, or a probe that passes, some trials go out, half a second apart; they end it or start a
+longer one. One success ends a suspicion, two or three an outage: with many requests in flight, one of
+them gets through to most sites that are down. The latch expires: a pool whose sessions are all banned
+looks the same, and must be explored again one day.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ _ALARM = (
     12.0  #: nats; 5 failures in a row where .95 was predicted; 8 works as well, and trips oftener
 )
 _AGAIN = 6.0  #: nats kept when the alarm rings, so that two or three failed trials ring it again
+_SUREST = 10.0  #: nats that failures in a pause lead to at most; a success takes 3.9
 _PAUSE, _PAUSE_MOST = 5.0, 60.0  #: seconds of the first pause; it doubles
 _PROBE = 2.0  #: seconds between probes in the first pause, a quarter of the pause in longer ones,
 _PROBE_MOST = 10.0  #: at most so many: the site must be back at full speed within 30 s
@@ -41,20 +43,29 @@ class SiteHealth:
     of proxies, not of the site).
     """
 
-    __slots__ = ("_next", "_pause", "_suspicion", "_trials", "_until", "down", "since")
+    __slots__ = ("_next", "_pause", "_rang", "_suspicion", "_trials", "_until", "down", "since")
 
     def __init__(self) -> None:
         self.since: float | None = None
-        """When the running streak of failures began (it has no success in it), or None."""
+        """When the running streak of failures began, or None."""
         self.down = False  #: the site looks down: failures blame no session
         self._suspicion = 0.0  # nats
         self._pause = _PAUSE  # how long the next pause will be
         self._until = 0.0  # end of the running pause; trials follow it
         self._next = 0.0  # when the next probe or trial may go out
         self._trials = 0  # failed since the pause ended
+        self._rang = -math.inf  # when the alarm rang last
 
-    def passed(self) -> None:
-        """Take in a success; any 404 is one, a SITE_ERROR is not."""
+    def passed(self, now: float, sent: float) -> None:
+        """Take in a success of a request that was ``sent`` then; any 404 is one, a SITE_ERROR is not."""
+        if self.down:
+            if self.since is not None and sent < self.since:
+                return  # before the trouble began
+            self._suspicion += math.log((1.0 - _FAILS) / _MOST)
+            if self._suspicion > 0.0:
+                if sent >= self._rang:  # a probe or a trial; was that the end?
+                    self._until = self._next = now
+                return
         self._clear()
         self._pause = _PAUSE
 
@@ -67,11 +78,14 @@ class SiteHealth:
         """
         if self.since is None:
             self.since = now
-        if self.down and now < self._until:
-            return  # answers to what was in flight, and failed probes, prove nothing new
-        self._suspicion += math.log(_FAILS / (1.0 - min(max(predicted, _LEAST), _MOST)))
+        surprise = math.log(_FAILS / (1.0 - min(max(predicted, _LEAST), _MOST)))
+        if self.down and now < self._until:  # one that was in flight, or a probe
+            self._suspicion = max(self._suspicion, min(self._suspicion + surprise, _SUREST))
+            return
+        self._suspicion += surprise
         if self._suspicion > _ALARM:
             self.down = True
+            self._rang = now
             self._suspicion = _AGAIN
             self._until = now + self._pause
             self._next = now + _FIRST_PROBE
@@ -117,7 +131,7 @@ class SiteHealth:
         """Say in one sentence whether the site looks down; empty while all is well."""
         if self.down and self.since is not None:
             return (
-                f"The site looks down: nothing has got through for {now - self.since:.0f} s; "
+                f"The site looks down: hardly anything has got through for {now - self.since:.0f} s; "
                 f"the next probe goes out in {self.gate(now):.1f} s, nobody is blamed."
             )
         return ""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from scrapy_session_filter.policies.health import SiteHealth
@@ -46,18 +48,65 @@ def test_expected_failures_never_ring_the_alarm() -> None:
     assert not health.down
 
 
-def test_one_success_clears_everything() -> None:
-    """A success between failures, or during an outage, brings full speed back at once."""
+def test_one_success_clears_a_suspicion() -> None:
+    """Failures with a success between them are no outage, however many."""
     health = SiteHealth()
     for _ in range(50):
         fail(health, 4)
-        health.passed()
-    assert not health.down
-    fail(health, 5)
-    health.passed()
+        health.passed(0.0, sent=0.0)
     assert not health.down
     assert health.since is None
-    assert health.gate(1.0) == 0.0
+
+
+@pytest.mark.parametrize("failures", [5, 60])
+def test_an_outage_ends_with_a_few_successes(failures: int) -> None:
+    """After the first of them trials go out at once; the second or third brings full speed back."""
+    health = SiteHealth()
+    fail(health, failures)
+    now, seen = 1.0, 0
+    while health.down:
+        assert health.gate(now) <= 0.5
+        now += health.gate(now)
+        health.probe(now)
+        health.passed(now, sent=now)
+        seen += 1
+    assert 2 <= seen <= 3
+    assert now <= 2.0
+    assert health.since is None
+    assert health.gate(now) == 0.0
+
+
+def test_what_gets_through_by_chance_does_not_end_an_outage() -> None:
+    """Of 64 requests in flight two get through, and of the probes one in twenty: the site stays down."""
+    health = SiteHealth()
+    fail(health, 40)
+    health.passed(0.0, sent=0.0)
+    fail(health, 20)
+    health.passed(0.0, sent=0.0)
+    assert health.down
+    rng, now, sent, passed = random.Random(1), 0.0, 0, 0
+    while now < 290.0:
+        if health.gate(now) == 0.0:
+            health.probe(now)
+            sent += 1
+            if rng.random() < 0.05:
+                passed += 1
+                health.passed(now, sent=now)
+            else:
+                fail(health, 1, now=now)
+            assert health.down
+        now += 0.1
+    assert passed >= 2
+    assert sent < 100
+
+
+def test_what_was_sent_before_says_nothing_of_an_outage() -> None:
+    """A slow answer to a request that went out before the first failure is no sign of an end."""
+    health = SiteHealth()
+    fail(health, 5, now=10.0)
+    for _ in range(10):
+        health.passed(11.0, sent=9.0)
+    assert health.down
 
 
 def test_a_dead_site_gets_few_requests() -> None:

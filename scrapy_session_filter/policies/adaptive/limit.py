@@ -269,10 +269,18 @@ class Limit:
         ]
         if rivals and self.cap < math.inf:
             scale = -min(rivals)[2]
-            at = splits[scale][1]
-            self.trials.aim(scale, level_of(at) if at else BELOW * self._met_at[scale])
+            self.trials.aim(scale, self._edge_on(scale, splits[scale][1]))
         else:
             self.trials.aim(-1)
+
+    def _edge_on(self, scale: int, at: int) -> float:
+        """Return the edge on a shorter scale: at the bin that separates blocks from passes best there.
+
+        No higher than the last block that lowered the cap, except where its session was idle on that
+        scale: then it came anyway, or by a longer one.
+        """
+        edge, blocked = level_of(at), BELOW / UNDER * self._met_at[scale]
+        return min(edge, blocked) if blocked > LEAST_CAP / UNDER else edge
 
     def _switch(self, scale: int, edge: float) -> None:
         self.scale, self.window = scale, WINDOWS[scale]
