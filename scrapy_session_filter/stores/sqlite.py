@@ -27,7 +27,7 @@ from scrapy_session_filter.stores.owners import Owners
 from scrapy_session_filter.stores.sqlite_batch import write_batch
 from scrapy_session_filter.stores.sqlite_claims import Claims
 from scrapy_session_filter.stores.sqlite_read import intact, read_states
-from scrapy_session_filter.stores.sqlite_schema import DAMAGE, refuse_newer
+from scrapy_session_filter.stores.sqlite_schema import DAMAGE, refuse_newer, version_in_use
 from scrapy_session_filter.stores.sqlite_start import clean_start, prepare
 
 if TYPE_CHECKING:
@@ -278,7 +278,7 @@ class SQLiteStore(SessionStore):
         with self._owners.opening(_OPENING_SECONDS):
             if not self._file.exists():
                 sqlite_file.create(self._file)
-            refuse_newer(self._file)
+            refuse_newer(self._file, version_in_use(self._file))
             db = self._connect()
             self._owners.join()
         self._claims.forget_all()

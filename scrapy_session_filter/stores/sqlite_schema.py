@@ -72,9 +72,8 @@ def is_trouble(error: BaseException) -> bool:
     )
 
 
-def refuse_newer(path: Path) -> None:
-    """Raise `StoreVersionError` if a newer release wrote the file, which is not opened for that."""
-    version = _version(path)
+def refuse_newer(path: Path, version: int) -> None:
+    """Raise `StoreVersionError` if a file's schema version is one of a newer release."""
     if VERSION < version < _PLAUSIBLE:
         msg = (
             f"{path} has schema version {version}, this release knows {VERSION}: it was written by"
@@ -83,18 +82,30 @@ def refuse_newer(path: Path) -> None:
         raise StoreVersionError(msg)
 
 
-def refuse_older(path: Path) -> None:
+def refuse_older(path: Path, version: int) -> None:
     """Raise `StoreError` if a file that others use now needs to be lifted to this schema."""
-    version = _version(path)
     if version < VERSION:
         msg = f"{path} is in use by an older release (schema {version}, not {VERSION})"
         raise StoreError(msg)
 
 
-def _version(path: Path) -> int:
-    """Return the schema version that a file's header names; 0 if it is not one of ours."""
+def version_of(path: Path) -> int:
+    """Return the schema version that a file's header names; 0 if it is not one of ours.
+
+    For a file that nobody uses: SQLite does not open it.
+    """
     header = read_header(path)
     return int.from_bytes(header[60:64], "big") if _is_ours(header) else 0
+
+
+def version_in_use(path: Path) -> int:
+    """Return the same of a file that may be in use, by this process as well.
+
+    SQLite reads it: whoever else closes a file ends all locks that his process has on it.
+    """
+    with closing(sqlite3.connect(path)) as db:
+        ours = _pragma(db, "application_id") == APPLICATION_ID
+        return int(_pragma(db, "user_version")) if ours else 0
 
 
 def read_header(path: Path) -> bytes:

@@ -18,6 +18,8 @@ from scrapy_session_filter.stores.sqlite_schema import (
     read_header,
     refuse_newer,
     refuse_older,
+    version_in_use,
+    version_of,
 )
 
 if TYPE_CHECKING:
@@ -37,10 +39,12 @@ def prepare(file: Path, *, alone: bool) -> None:
     if not file.exists():
         sqlite_file.create(file)
         return
-    refuse_newer(file)
     if not alone:  # whoever came first has looked
-        refuse_older(file)
+        version = version_in_use(file)
+        refuse_newer(file, version)
+        refuse_older(file, version)
         return
+    refuse_newer(file, version_of(file))
     if is_foreign(file):
         raise ConfigurationError(SETTING, f"sqlite:{file}", "a file that no other program uses")
     sqlite_file.make_private(file)

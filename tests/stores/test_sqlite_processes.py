@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import random
 import signal
+import sqlite3
 import time
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
@@ -205,3 +207,18 @@ def test_a_child_does_not_keep_its_parents_claims_alive(file: Path) -> None:
         os.killpg(parent, signal.SIGKILL)
         os.close(reading)
         os.close(writing)
+
+
+def test_a_second_crawl_of_one_process_keeps_the_firsts_locks(file: Path) -> None:
+    """Whoever opens the file in a process that is writing to it leaves the writer its lock."""
+    one, two = SQLiteStore(file), SQLiteStore(file)
+    one.open()
+    with Worker("serve", f"sqlite:{file}") as other, closing(sqlite3.connect(file)) as writer:
+        assert other.read() == "open"
+        writer.execute("BEGIN IMMEDIATE")
+        two.open()
+        assert "locked" in other.call("renew")["text"]
+        writer.execute("ROLLBACK")
+        assert other.call("renew") == {}
+    one.close()
+    two.close()
