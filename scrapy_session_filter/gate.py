@@ -44,7 +44,7 @@ class ProxyGate:
         self._extension = extension
         self._caches = crawler.settings.getbool("HTTPCACHE_ENABLED")
 
-    def process_request(self, request: Request) -> Awaitable[Request | None] | None:
+    def process_request(self, request: Request) -> Awaitable[Request | None] | Request | None:
         """Let a request pass if it carries its session, or was meant to go without one.
 
         Only engines that have something to prepare cost a coroutine.
@@ -55,10 +55,16 @@ class ProxyGate:
             if binding is not None and binding.awaits:
                 return self._prepare(request, binding, held)
             if binding is None or not binding.carries(request, held.lease.session):
-                self._refuse(request)
+                return self._stop(request, held)
         elif not goes_without(request):
             self._refuse(request)
         return None
+
+    def _stop(self, request: Request, held: Held) -> Request:
+        """Send a request back that waited while its proxy's password changed; refuse any other."""
+        if held.endpoint is held.lease.session.endpoint:
+            self._refuse(request)
+        return self._send_back(request, held)
 
     def _refuse(self, request: Request) -> NoReturn:
         self._extension.count("refused")
@@ -69,11 +75,13 @@ class ProxyGate:
     async def _prepare(
         self, request: Request, binding: EngineBinding, held: Held
     ) -> Request | None:
-        session, extension = held.lease.session, self._extension
+        session = held.lease.session
         if await binding.prepare(request, session):
-            if not binding.carries(request, session):
-                self._refuse(request)
-            return None
+            return None if binding.carries(request, session) else self._stop(request, held)
+        return self._send_back(request, held)
+
+    def _send_back(self, request: Request, held: Held) -> Request:
+        extension = self._extension
         track = Track.of(request) or Track()
         extension.leases.let_go(track.lease)
         held.pool.give_back(held.lease)

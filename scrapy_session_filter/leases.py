@@ -12,15 +12,20 @@ if TYPE_CHECKING:
     from scrapy import Request
 
     from scrapy_session_filter.pool import SessionPool
+    from scrapy_session_filter.proxies import ProxyEndpoint
     from scrapy_session_filter.session import Lease
 
 
 class Held(NamedTuple):
-    """A lease with its pool and the request that holds it; one that is lost frees its session."""
+    """A lease with its pool and the request that holds it; one that is lost frees its session.
+
+    ``endpoint`` is the proxy that the request was given.
+    """
 
     lease: Lease
     pool: SessionPool
     request: weakref.ref[Request]
+    endpoint: ProxyEndpoint | None
 
 
 class HeldLeases:
@@ -39,7 +44,7 @@ class HeldLeases:
     def hold(self, lease: Lease, pool: SessionPool, request: Request) -> None:
         """Keep a lease until it is let go, or its request vanishes."""
         reference = weakref.ref(request, partial(self._lost, lease.id))
-        self._held[lease.id] = Held(lease, pool, reference)
+        self._held[lease.id] = Held(lease, pool, reference, lease.session.endpoint)
 
     def get(self, lease_id: str | None) -> Held | None:
         """Return a lease that is out."""

@@ -369,13 +369,22 @@ class SessionPool:
     # -- from outside ----------------------------------------------------------------------------
 
     def update_proxies(self, endpoints: Iterable[ProxyEndpoint]) -> None:
-        """Take over a new list of proxies; sessions on those that are gone are retired."""
+        """Take over a new list of proxies; sessions on those that are gone are retired.
+
+        The others have the proxy from now on as the list has it: with its new password.
+        """
         if self.proxies is None:
             return
-        gone = self.proxies.update(endpoints)
+        self.proxies.update(endpoints)
         now = self.clock()
-        for session in [
-            s for s in self.sessions.values() if s.endpoint is not None and s.endpoint.key in gone
-        ]:
-            self.roster.retire(session, "proxy-gone", now)
+        for session in list(self.sessions.values()):
+            if (old := session.endpoint) is None:
+                continue
+            listed = self.proxies.listed(old.key)
+            if listed is None:
+                self.roster.retire(session, "proxy-gone", now)
+                continue
+            session.endpoint = listed
+            if listed != old:
+                self.roster.refresh(session, now)
         self.waiters.came()

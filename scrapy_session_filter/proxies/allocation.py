@@ -75,8 +75,8 @@ class SiteProxies:
         """Whether proxies can run out: no gateway is among them."""
         return not self._gateways
 
-    def update(self, endpoints: Iterable[ProxyEndpoint]) -> set[str]:
-        """Take over a new list; return the keys of proxies that are no longer in it."""
+    def update(self, endpoints: Iterable[ProxyEndpoint]) -> None:
+        """Take over a new list."""
         fresh = {endpoint.key: endpoint for endpoint in endpoints}
         gone = self._known.keys() - fresh.keys()
         for key in gone:
@@ -85,10 +85,12 @@ class SiteProxies:
             self._claimed -= gone
         for key, endpoint in fresh.items():
             old = self._known.get(key)
+            if old is not None and old != endpoint:
+                self._health.forget(key)  # a new password for the same proxy
             if old is endpoint or endpoint.per_session:
                 continue
             if old is not None:
-                self._unfree(old)  # a new password for the same proxy
+                self._unfree(old)
             rest = self._rests.get(key)
             if rest is not None:
                 heapq.heappush(self._waking, (rest.wake, key))
@@ -97,7 +99,10 @@ class SiteProxies:
         self._known = fresh
         self._listed = sum(not endpoint.per_session for endpoint in fresh.values())
         self._gateways = [endpoint for endpoint in fresh.values() if endpoint.per_session]
-        return gone
+
+    def listed(self, key: str) -> ProxyEndpoint | None:
+        """Return the proxy that the list has now under a key."""
+        return self._known.get(key)
 
     @property
     def claimed(self) -> Collection[str]:

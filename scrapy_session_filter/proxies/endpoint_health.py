@@ -67,6 +67,11 @@ class EndpointHealth:
         self.changed.add(endpoint.key)
         return True
 
+    def forget(self, key: str) -> None:
+        """Drop the faults of an endpoint whose password has changed: they may have been its own."""
+        if self.faults.pop(key, None) is not None:
+            self.changed.add(key)
+
     def dump(self, key: str, wall_offset: float) -> dict[str, Any]:
         """Return an endpoint's state as plain JSON; empty when there is nothing to remember.
 

@@ -77,6 +77,38 @@ def test_a_file_is_read_again_when_it_changes(world: World, crawl: Crawler) -> N
     assert stat(result, "sessions/retired/proxy-gone") == 3
 
 
+def test_a_new_password_reaches_sessions_that_are_there(
+    make_world: Callable[..., World], crawl: Crawler
+) -> None:
+    """Sessions go on with it, and no request is lost that was on its way to the gate meanwhile."""
+    source = """
+import asyncio
+class Slow:
+    async def process_request(self, request):
+        await asyncio.sleep(0.1)
+"""
+    (crawl.folder / "slow.py").write_text(source)
+    world = make_world(4, proxy={"list_auth": "user:old"})
+    path = crawl.folder / "proxies.txt"
+    old = "\n".join(world.proxies())
+    path.write_text(old)
+    pages = urls(world, 200)
+    running = crawl.start(
+        pages, through(world, PROXIES="proxies.txt", PROXIES_REFRESH=1, RETRY_TIMES=20,
+                       POLICY="round-robin", CONCURRENT_REQUESTS=4, CLOSESPIDER_TIMEOUT=30,
+                       DOWNLOADER_MIDDLEWARES={"slow.Slow": 800}),
+    )  # fmt: skip
+    while len(running.items()) < 20 and running.process.poll() is None:
+        time.sleep(0.05)
+    world.proxy.list_auth = "user:new"
+    path.write_text(old.replace("user:old", "user:new"))
+    result = running.wait()
+    assert_clean(world, result)
+    assert set(result.pages) == set(pages)
+    assert stat(result, "refused") == 0
+    assert {passage.password for passage in world.proxy.passages[-20:]} == {"new"}
+
+
 @pytest.mark.parametrize("coroutine", ["", "async "])
 def test_a_callable_gives_proxies(world: World, crawl: Crawler, coroutine: str) -> None:
     """A function of the user's, sync or async, is asked for proxies before the first request."""

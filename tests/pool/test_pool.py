@@ -17,6 +17,7 @@ from scrapy_session_filter.policies.simple import (
     RoundRobinPolicy,
     UntilBlockedPolicy,
 )
+from scrapy_session_filter.proxies import parse_proxy
 from scrapy_session_filter.session import Lease, Session, State
 from scrapy_session_filter.snapshot import restore
 from scrapy_session_filter.verdict import OK, Verdict
@@ -426,6 +427,20 @@ def test_a_list_that_changes_retires_sessions_of_lost_proxies() -> None:
     kept = [session for session in sessions if session.state is State.LIVE]
     assert [session.endpoint for session in kept] == [three[1]]
     assert bench.fetch().session.endpoint == three[2]
+
+
+def test_a_new_password_reaches_the_sessions() -> None:
+    """They have it at once, and what the old one has cost the proxy everywhere is forgotten."""
+    old, new = (parse_proxy(f"http://u:{word}@10.0.0.1:80", setting="TEST") for word in "ab")
+    bench = Bench(RandomPolicy, [old], max_errors=9)
+    session = bench.lease().session
+    bench.health.failed(old, bench.now)
+    assert bench.wait() > 0
+    bench.pool.update_proxies([new])
+    assert session.endpoint is new
+    assert not bench.health.faults
+    assert bench.health.changed == {new.key}
+    assert bench.lease().session is session
 
 
 def test_next_chance_tells_the_queue_when() -> None:
