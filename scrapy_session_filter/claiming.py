@@ -87,13 +87,13 @@ class ClaimKeeper:
         """Start a round, unless the last one still goes on."""
         if self._talking or not self._store.shared:
             return
-        self._talking = True
         now = self._clock()
         renewing = now >= self._renew_at
         wishes = self._wishes(now, renewing=renewing) if now >= self._grace_until else {}
         sites = set(self._pools.holdings)
         call = partial(self._ask, self._generation, renewing, sites, wishes)
         asked = asyncio.wrap_future(self._thread.submit(call))
+        self._talking = True
         asked.add_done_callback(partial(self._hear, now))
 
     def _wishes(self, now: float, *, renewing: bool) -> dict[str, list[str]]:

@@ -21,6 +21,7 @@ from scrapy_session_filter.engine_pulse import EnginePulse
 from scrapy_session_filter.engines import Engines
 from scrapy_session_filter.exceptions import ConfigurationError, SessionFilterError
 from scrapy_session_filter.garbage import crawl_begins, crawl_ended, crawl_is_made
+from scrapy_session_filter.hook_errors import HookErrors
 from scrapy_session_filter.initiating import InitRunner
 from scrapy_session_filter.judging import AnswerJudge
 from scrapy_session_filter.leases import HeldLeases
@@ -36,6 +37,8 @@ from scrapy_session_filter.turns import Turns
 from scrapy_session_filter.watcher import Watcher
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from scrapy import Request, Spider
     from scrapy.crawler import Crawler
     from typing_extensions import Self
@@ -96,6 +99,7 @@ class SessionFilterExtension:
         self.run = token_hex(6)
         self.numbers = Numbers()
         self.count = self.numbers.count
+        self._errors = HookErrors(self.count)
         self.leases = HeldLeases(self._on_lost)
         #: judged before the HTTP cache saw the answer, by lease
         self.verdicts: dict[str, Verdict] = {}
@@ -152,8 +156,8 @@ class SessionFilterExtension:
         )
         self._loops = [
             (create_looping_call(self._every_interval), settings.save_interval),
-            (create_looping_call(self._keep_claims), EVERY),
-            (create_looping_call(self._watch_closing), WATCH_CLOSING),
+            (create_looping_call(self._try, self._keep_claims), EVERY),
+            (create_looping_call(self._try, self._watch_closing), WATCH_CLOSING),
         ]
         if self._source.refresh_interval:
             self._loops.append(
@@ -186,8 +190,7 @@ class SessionFilterExtension:
         """Save what changed while there is time, and break off what nobody waits for."""
         if self.inits is not None:
             self.inits.cancel()
-        self._sweep()
-        self._saver.save()
+        self._try(self._sweep, self._saver.save)
 
     async def spider_closed(self, spider: Spider, reason: str) -> None:
         """End all leases, save, say in one line how it went, and close the store."""
@@ -196,19 +199,24 @@ class SessionFilterExtension:
         for loop, _ in self._loops:
             if loop.running:
                 loop.stop()
-        self._end_waits()
-        self.leases.end_all()
-        self.pulse.stop()
-        await self.binding.close()
+        self._try(self._end_waits, self.leases.end_all, self.pulse.stop)
         if self._refreshing is not None:
             self._refreshing.cancel()
-        if self.crawler.stats is not None:
-            self.numbers.sum_up(self.crawler.stats, self.pools)
-        await self._saver.finish()
-        atexit.unregister(self._at_exit)
-        closing = asyncio.wrap_future(self._thread.submit(self._store.close))
-        await asyncio.wait([closing], timeout=LAST_CALL)
-        self._thread.stop(patience=0.1)
+        try:
+            await self.binding.close()
+        finally:
+            self._try(self._sum_up)
+            await self._put_away()
+
+    async def _put_away(self) -> None:
+        """Save the rest, and close the store whatever comes of that."""
+        try:
+            await self._saver.finish()
+        finally:
+            atexit.unregister(self._at_exit)
+            closing = asyncio.wrap_future(self._thread.submit(self._store.close))
+            await asyncio.wait([closing], timeout=LAST_CALL)
+            self._thread.stop(patience=0.1)
 
     def _at_exit(self) -> None:
         """Save once more where the spider was not closed: a second Ctrl-C, an error at the start."""
@@ -234,12 +242,27 @@ class SessionFilterExtension:
 
     # -- now and then ----------------------------------------------------------------------------
 
+    def _try(self, *steps: Callable[[], None]) -> None:
+        """Take all steps, whatever one of them raises: a looping call that fails once is over."""
+        for step in steps:
+            self._try_one(step)
+
+    def _try_one(self, step: Callable[[], None]) -> None:
+        try:
+            step()
+        except Exception as error:  # noqa: BLE001 - policies and stats may be the project's own
+            self._errors.note(f"{step.__name__.strip('_')} failed; the crawl goes on", error)
+
     def _every_interval(self) -> None:
-        self._sweep()
+        self._try(self._sweep, self._saver.save, self._flush, self._check_exhausted)
+
+    def _flush(self) -> None:
         if self.crawler.stats is not None:
             self.numbers.flush(self.crawler.stats)
-        self._saver.save()
-        self._check_exhausted()
+
+    def _sum_up(self) -> None:
+        if self.crawler.stats is not None:
+            self.numbers.sum_up(self.crawler.stats, self.pools)
 
     def _on_lost(self, lease_id: str) -> None:
         self.count("leases_lost")

@@ -51,9 +51,9 @@ class Numbers:
 
     def flush(self, stats: StatsCollector) -> None:
         """Add what was counted since the last time to the crawl's stats."""
-        for name, number in self._counts.items():
-            stats.inc_value(PREFIX + name, number)
-        self._counts.clear()
+        for name in list(self._counts):
+            stats.inc_value(PREFIX + name, self._counts[name])
+            del self._counts[name]  # not before: a collector of the project's own may fail
 
     def sum_up(self, stats: StatsCollector, pools: SitePools) -> None:
         """Set the final numbers, and say what was learnt of the sites and how the crawl went."""

@@ -14,6 +14,7 @@ from scrapy_session_filter import snapshot
 from scrapy_session_filter.exceptions import StoreError
 from scrapy_session_filter.garbage import MANY, look_again, set_aside
 from scrapy_session_filter.holdings import Holdings, take_share
+from scrapy_session_filter.hook_errors import HookErrors
 from scrapy_session_filter.policies import PolicyContext
 from scrapy_session_filter.pool import SessionPool
 from scrapy_session_filter.proxies import EndpointHealth, SiteProxies
@@ -99,6 +100,7 @@ class SitePools:
         self._one_by_one = asyncio.Lock()
         self._loading: dict[str, asyncio.Task[SessionPool]] = {}
         self._batches = 0
+        self._errors = HookErrors(watcher.count)
         self._run = f"{time.time_ns():x}"
 
     def __iter__(self) -> Iterator[SessionPool]:
@@ -269,17 +271,30 @@ class SitePools:
         self._batches += 1
         batch = Batch(f"{self._run}-{self._batches}")
         for pool in pools:
-            for session in pool.roster.changed:
-                self._remember(session)
-            rows, removed = snapshot.take_changes(pool, offset)
-            if rows or removed:
-                batch.sessions += rows
-                batch.removed += [(pool.site, session_id) for session_id in removed]
-                batch.sites[pool.site] = snapshot.site_state(pool, offset)
+            self._collect(pool, batch, offset)
         for key in self.endpoint_health.changed:
             batch.endpoints[key] = self.endpoint_health.dump(key, offset)
         self.endpoint_health.changed.clear()
         return batch
+
+    def _collect(self, pool: SessionPool, batch: Batch, offset: float) -> None:
+        """Put a pool's changes into a batch; where that fails they stay with the pool."""
+        roster = pool.roster
+        changed, removed = roster.changed.copy(), roster.removed
+        try:
+            for session in changed:
+                self._remember(session)
+            rows, gone = snapshot.take_changes(pool, offset)
+            if rows or gone:
+                batch.sites[pool.site] = snapshot.site_state(pool, offset)
+        except Exception as error:  # noqa: BLE001 - the project's own policy may raise anything
+            roster.changed.update(changed)
+            roster.removed = removed
+            text = f"{type(pool.policy).__name__} failed at a save: what it has waits for the next"
+            self._errors.note(text, error)
+            return
+        batch.sessions += rows
+        batch.removed += [(pool.site, session_id) for session_id in gone]
 
     # -- shared with other processes ---------------------------------------------------------------
 

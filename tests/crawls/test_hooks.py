@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
 
+from scrapy_session_filter.stores.sqlite import SQLiteStore
 from tests.crawls.scenery import assert_clean, stat, through, urls
 
 if TYPE_CHECKING:
@@ -141,6 +143,48 @@ def test_a_broken_hook_is_not_heard(world: World, crawl: Crawler) -> None:
     assert result.log.count("session_filter_blocked returned a str") == 1
     assert result.log.count("session_filter_blocked took ") == 1
     assert result.stats["watch/leases"] == 0
+
+
+def test_a_failure_now_and_then_does_not_end_saving(world: World, crawl: Crawler) -> None:
+    """A policy and a stats collector that raise once cost one save; the next has it all."""
+    (crawl.folder / "mine.py").write_text(
+        """
+from scrapy.statscollectors import MemoryStatsCollector
+from scrapy_session_filter.policies.simple import RoundRobinPolicy
+
+class Fails(RoundRobinPolicy):
+    failed = False
+
+    def dump(self):
+        if not Fails.failed:
+            Fails.failed = True
+            raise KeyError("mistake")
+        return {}
+
+class Away(MemoryStatsCollector):
+    away = True
+
+    def inc_value(self, key, *args, **kwargs):
+        if Away.away and key.startswith("session_filter/"):
+            Away.away = False
+            raise ConnectionError("no answer")
+        super().inc_value(key, *args, **kwargs)
+"""
+    )
+    world.site.on("/page/*", {"like": "ok", "delay": 0.1})
+    file = crawl.folder / "saved.sqlite"
+    settings = through(world, POLICY="mine.Fails", STORE=f"sqlite:{file}", SAVE_INTERVAL=1,
+                       STATS_CLASS="mine.Away", CONCURRENT_REQUESTS=4)  # fmt: skip
+    running = crawl.start(urls(world, 300), settings)
+    while len(running.items()) < 200 and running.process.poll() is None:
+        time.sleep(0.05)
+    running.kill()
+    store = SQLiteStore(file)
+    store.open()
+    assert sum(row["uses"] for row in store.rows()) > 50
+    store.close()
+    log = running.log()
+    assert log.count("Fails failed at a save") == log.count("flush failed") == 1
 
 
 @pytest.mark.parametrize("policy", ["random", "adaptive"])
