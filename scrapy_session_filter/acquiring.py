@@ -51,10 +51,13 @@ class Acquirer:
                 if request.meta.get(OPTIONAL) or track.stays:
                     track.stays = False
                     del request.meta[PIN]
-                elif not await self._may_come(gone.session_id, track, pool):
+                    continue
+                with extension.pools.keep(pool.site):
+                    may_come = await self._may_come(gone.session_id, track, pool)
+                if not may_come:
                     extension.count("sessions_gone")
                     raise IgnoredSessionGone(gone.session_id, gone.site) from None
-                elif extension.closing or not track.inline:
+                if extension.closing or not track.inline:
                     return None
 
     def _ask(self, track: Track, pool: SessionPool, pin: str | None) -> Lease | float:
@@ -125,11 +128,12 @@ class Acquirer:
         is woken any more.
         """
         patience = time.monotonic() + self._settings.wait_timeout
-        while time.monotonic() < patience and not (self._extension.ended or pool.given_up):
-            got = self._ask(track, pool, pin)
-            if not isinstance(got, float):
-                return got
-            if pool.in_flight:
-                patience = time.monotonic() + self._settings.wait_timeout
-            await asyncio.sleep(min(got, self._brief))
+        with self._extension.pools.keep(pool.site):
+            while time.monotonic() < patience and not (self._extension.ended or pool.given_up):
+                got = self._ask(track, pool, pin)
+                if not isinstance(got, float):
+                    return got
+                if pool.in_flight:
+                    patience = time.monotonic() + self._settings.wait_timeout
+                await asyncio.sleep(min(got, self._brief))
         return None

@@ -15,7 +15,7 @@ from scrapy_session_filter.chances import LAPSED, SHORTEST_WAIT, Chances
 from scrapy_session_filter.exceptions import SessionFilterSessionGone
 from scrapy_session_filter.ledger import Ledger
 from scrapy_session_filter.policies import KEEP, Ask, Decision
-from scrapy_session_filter.roster import Roster
+from scrapy_session_filter.roster import HOP_PATIENCE, Roster
 from scrapy_session_filter.session import LIVE, RESTING, RETIRED, Lease, Limits, Outcome, Session
 from scrapy_session_filter.tenure import Tenure
 from scrapy_session_filter.verdict import KIND_OK, About, Kind, Strength
@@ -86,6 +86,8 @@ class SessionPool:
         )
         self.inits = self.roster.inits = None if inits is None else inits(self)
         self._leases = 0
+        self._hops = 0  # paused leases that are expected back
+        self._hops_until = -math.inf
         self._chances = Chances(self.roster, self.health, self.waiters, self._tenure)
 
     @property
@@ -181,6 +183,7 @@ class SessionPool:
 
         None where the session is gone, rests or may be another process's: the chain has to start again.
         """
+        self._hops = max(0, self._hops - 1)
         session = self.roster.sessions.get(session_id)
         now = self.clock()
         if session is None or session.state is not LIVE or now >= self._tenure.until:
@@ -216,6 +219,12 @@ class SessionPool:
                 return None
             waited = True
             await self.waiters.sleep(min(got, left), pin=pin, avoid=avoid)
+
+    @property
+    def is_used(self) -> bool:
+        """Whether a request has a session of this pool, waits for one, or is between two hops."""
+        hops = self._hops and self.clock() < self._hops_until
+        return bool(self.in_flight or self.waiters.count or hops)
 
     @property
     def lapsed(self) -> bool:
@@ -303,8 +312,13 @@ class SessionPool:
     def pause(self, lease: Lease) -> None:
         """End a lease whose use goes on with the next hop of a redirect, for `resume`."""
         if self._end(lease):
+            now = self.clock()
+            if now >= self._hops_until:
+                self._hops = 0  # those never came
+            self._hops += 1
+            self._hops_until = now + HOP_PATIENCE
             self.policy.paused(lease)
-            self.roster.expect(lease.session, self.clock())
+            self.roster.expect(lease.session, now)
             self.waiters.came()
 
     def amend(self, session_id: str, verdict: Verdict) -> bool:

@@ -6,7 +6,8 @@ import asyncio
 import logging
 import math
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -99,6 +100,7 @@ class SitePools:
         #: sent off all at once, requests would have their answers come in bunches ever after
         self._one_by_one = asyncio.Lock()
         self._loading: dict[str, asyncio.Task[SessionPool]] = {}
+        self._kept: Counter[str] = Counter()  # requests that are about to ask a pool, by site
         self._batches = 0
         self._errors = HookErrors(watcher.count)
         self._run = f"{time.time_ns():x}"
@@ -129,10 +131,22 @@ class SitePools:
         if task is None:
             task = self._loading[site] = asyncio.ensure_future(self._load(site))
             task.add_done_callback(lambda _: self._loading.pop(site, None))
-        pool = await asyncio.shield(task)
-        async with self._one_by_one:
-            await asyncio.sleep(0)
+        with self.keep(site):
+            pool = await asyncio.shield(task)
+            async with self._one_by_one:
+                await asyncio.sleep(0)
         return pool
+
+    @contextmanager
+    def keep(self, site: str) -> Iterator[None]:
+        """Leave a site's pool loaded: a lease of one that was unloaded would use what another has."""
+        self._kept[site] += 1
+        try:
+            yield
+        finally:
+            self._kept[site] -= 1
+            if not self._kept[site]:
+                del self._kept[site]
 
     async def _load(self, site: str) -> SessionPool:
         self._asked = now = self._clock()
@@ -228,7 +242,7 @@ class SitePools:
         for site, pool in list(self._pools.items()):
             if len(self._pools) <= self._max_sites:
                 return
-            if pool.in_flight or pool.waiters.count:
+            if pool.is_used or self._kept[site]:
                 continue
             holdings = self.holdings.pop(site, None)
             exits = {s.exit for s in pool.sessions.values()} if holdings is None else holdings.exits

@@ -9,6 +9,8 @@ import pytest
 from tests.crawls.scenery import assert_clean, stat, through
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from loopback import World
 
     from tests.world.crawls import Crawler
@@ -118,3 +120,22 @@ def test_unloaded_sites_come_back(world: World, crawl: Crawler) -> None:
     for url, item in result.pages.items():
         sessions.setdefault(url.split("/")[2], set()).add(item["session"])
     assert all(len(seen) == 1 for seen in sessions.values())
+
+
+def test_no_site_is_unloaded_in_use(make_world: Callable[..., World], crawl: Crawler) -> None:
+    """More sites at once than MAX_SITES: a request has its pool to the last hop of its chain."""
+    world = make_world(4, latency=0.1)
+    world.site.on("/old/*", lambda visit: {
+        "status": 302, "headers": {"Location": visit.path.replace("old", "page")}, "body": "",
+    })  # fmt: skip
+    pages = [world.url(f"/{kind}/{n}", f"site{n % 4}.example") for n in range(40)
+             for kind in ("page", "old")]  # fmt: skip
+    settings = through(world, PROXIES=world.proxies(), MAX_SITES=1, CONCURRENCY=1, POLICY="random",
+                       DUPEFILTER_CLASS="scrapy.dupefilters.BaseDupeFilter")  # fmt: skip
+    result = crawl(pages, settings)
+    assert_clean(world, result)
+    assert len(result.items) == 80
+    assert stat(result, "sessions/created") <= 16
+    assert stat(result, "redirects_restarted") == 0
+    used = {(item["url"].split("/")[2], item["session"]) for item in result.items}
+    assert len(used) <= 16
