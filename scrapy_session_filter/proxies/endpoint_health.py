@@ -83,14 +83,18 @@ class EndpointHealth:
         return {"streak": fault.streak, "rests": fault.rests, "wake": fault.wake + wall_offset}
 
     def load(self, key: str, state: dict[str, Any], *, now: float, wall_offset: float) -> None:
-        """Take back a saved state; one that makes no sense is ignored."""
+        """Take back a saved state; one that makes no sense is ignored.
+
+        Of the rest only so much is left as of a first one: what was wrong may be mended since then,
+        a password above all. If it is not, the next rest is as long as it would have been.
+        """
         streak, rests, wake = (state.get(name) for name in ("streak", "rests", "wake"))
         if type(streak) is not int or type(rests) is not int or not is_time(wake):
             return
         if streak < 0 or rests < 0:
             return
         self.faults[key] = Fault(
-            streak, min(rests, 64), min(float(wake) - wall_offset, now + LONGEST_REST)
+            streak, min(rests, 64), min(float(wake) - wall_offset, now + FIRST_FAULT_REST)
         )
 
     def touch(self) -> None:
