@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import inspect
 import logging
-import re
 from collections.abc import Mapping
 from functools import lru_cache
 from itertools import accumulate
@@ -23,6 +22,7 @@ from scrapy_session_filter.browsers import OLDEST, browser_headers, recognise
 from scrapy_session_filter.exceptions import ConfigurationError
 from scrapy_session_filter.fingerprints import BrowserforgeSource
 from scrapy_session_filter.loading import accepts, load
+from scrapy_session_filter.sendable import UnsendableHeaders, check_header
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -30,21 +30,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger("scrapy_session_filter")
 
 SETTING = "SESSION_FILTER_IDENTITY"
-
-MAX_VALUE = 1024
-"""Characters a header value may have; longer ones are no browser's."""
-
-_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # a token of RFC 9110, 5.6.2
-_LATIN = re.compile(r"[\x20-\x7e\xa0-\xff]+")  # Latin-1 without control characters
-_NOT_HEADERS_OF_A_BROWSER = {
-    "accept-encoding": "Scrapy's HttpCompressionMiddleware says what it can decode",
-    "connection": "it belongs to the connection",
-    "content-length": "it belongs to the request",
-    "cookie": "the session's cookie jar sends it",
-    "host": "it belongs to the request",
-    "proxy-authorization": "the session's proxy brings it",
-    "transfer-encoding": "it belongs to the request",
-}
 
 
 class IdentitySource(Protocol):
@@ -55,38 +40,17 @@ class IdentitySource(Protocol):
         ...
 
 
-class UnsendableHeaders(ValueError):  # noqa: N818 - names the headers
-    """A header set cannot be sent as it is; the message says what one must be."""
-
-
 def check_headers(headers: object) -> Mapping[str, str]:
     """Return a header set if it can be sent as it is, else raise `UnsendableHeaders`."""
     if not isinstance(headers, Mapping):
         msg = f"a mapping of header names to values, not {type(headers).__name__}"
         raise UnsendableHeaders(msg)
     for name, value in headers.items():
-        _check_header(name, value)
+        check_header(name, value)
     if headers and not any(name.lower() == "user-agent" for name in headers):
         msg = "a User-Agent among the headers (or no headers at all, for Scrapy's own)"
         raise UnsendableHeaders(msg)
     return headers
-
-
-def _check_header(name: object, value: object) -> None:
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
-        msg = f"header names of letters, digits and hyphens, not {name!r:.40}"
-        raise UnsendableHeaders(msg)
-    if why := _NOT_HEADERS_OF_A_BROWSER.get(name.lower()):
-        msg = f"no {name} header: {why}"
-        raise UnsendableHeaders(msg)
-    if (
-        not isinstance(value, str)
-        or not value.strip()
-        or len(value) > MAX_VALUE
-        or not _LATIN.fullmatch(value)
-    ):
-        msg = f"for {name} 1 to {MAX_VALUE} Latin-1 characters without control characters"
-        raise UnsendableHeaders(msg)
 
 
 class FakeUserAgentSource:

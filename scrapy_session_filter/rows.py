@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from scrapy_session_filter import plain_json
 from scrapy_session_filter.exceptions import InvalidRow
+from scrapy_session_filter.sendable import UnsendableHeaders, check_header
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,7 +21,6 @@ LARGEST = 2**53
 """Of counts and of seconds: what JSON readers keep exact."""
 
 _ID = re.compile(r"[a-z0-9]{12}\Z")
-_HEADER_LIMIT = 1024  # characters; longer ones are not a browser's
 _HEADER_SETS = 4096  # that are remembered, to be shared
 _COUNTS = ("uses", "oks", "blocks", "errors")
 _counts_of = itemgetter(*_COUNTS)
@@ -112,13 +112,16 @@ _header_sets: dict[bytes, dict[str, str]] = {}
 
 
 def _checked_headers(value: object) -> dict[str, str]:
-    if isinstance(value, dict) and all(
-        isinstance(k, str) and isinstance(v, str) and len(v) <= _HEADER_LIMIT
-        for k, v in value.items()
-    ):
-        return value
-    msg = "headers must map names to values"
-    raise InvalidRow(msg)
+    if not isinstance(value, dict):
+        msg = "headers must map names to values"
+        raise InvalidRow(msg)
+    try:
+        for name, text in value.items():
+            check_header(name, text)
+    except UnsendableHeaders as error:
+        msg = f"headers must hold {error}"
+        raise InvalidRow(msg) from error
+    return value
 
 
 def read_optional(row: Mapping[str, Any], name: str, kind: type | tuple[type, ...]) -> Any:

@@ -22,6 +22,7 @@ from scrapy_session_filter.engines import cookies
 from scrapy_session_filter.exceptions import StoreError
 from scrapy_session_filter.policies.classic import ClassicPolicy
 from scrapy_session_filter.proxies import ProxyEndpoint, parse_proxy
+from scrapy_session_filter.rows import Unread
 from scrapy_session_filter.session import Session, new_session_id
 from tests.pool.conftest import GATEWAY, Bench
 from tests.stores.places import SITE, row
@@ -73,6 +74,18 @@ def test_a_row_of_another_site_is_left_out() -> None:
     """What is saved under another site does not come into this one's pool."""
     bench = Bench(endpoints=[GATEWAY])
     assert restored(bench, row(1, site="other.example", proxy=GATEWAY.key)).damaged == 1
+
+
+@pytest.mark.parametrize(
+    "bad", [{"X Y": "1"}, {"Host": "a"}, {"Content-Length": "1"}, {"Via": "a\r\nb: c"}, {"Via": ""}]
+)
+def test_headers_that_cannot_be_sent(bad: dict[str, str]) -> None:
+    """A row whose headers no identity source may give is damaged, as text or read already."""
+    headers = {"User-Agent": "Mozilla/5.0", **bad}
+    text = Unread(json.dumps(headers).encode())
+    for value in (headers, text):
+        bench = Bench(endpoints=[GATEWAY])
+        assert restored(bench, row(1, proxy=GATEWAY.key, headers=value)).damaged == 1
 
 
 def test_unknown_fields_are_kept() -> None:

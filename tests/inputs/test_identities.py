@@ -21,10 +21,10 @@ from scrapy_session_filter.browsers import browser_headers, recognise
 from scrapy_session_filter.exceptions import ConfigurationError
 from scrapy_session_filter.identities import (
     FakeUserAgentSource,
-    UnsendableHeaders,
     check_headers,
     identity_source,
 )
+from scrapy_session_filter.sendable import UnsendableHeaders
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
