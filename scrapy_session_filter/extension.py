@@ -37,8 +37,6 @@ from scrapy_session_filter.turns import Turns
 from scrapy_session_filter.watcher import Watcher
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from scrapy import Request, Spider
     from scrapy.crawler import Crawler
     from typing_extensions import Self
@@ -115,6 +113,9 @@ class SessionFilterExtension:
         self._store = settings.make_store()
         self._store.open()
         self._thread = StoreThread()
+        #: closes the store of a crawl that fails at its start, in a process that goes on
+        self._unclosed = weakref.finalize(self, self._thread.let_go, self._store)
+        self._unclosed.atexit = False
         outbox = Outbox(self._store, self._thread, self.clock)
         self._tenure = Tenure()
         concurrency = crawler.settings.getint("CONCURRENT_REQUESTS")
@@ -156,20 +157,20 @@ class SessionFilterExtension:
         )
         self._loops = [
             (create_looping_call(self._every_interval), settings.save_interval),
-            (create_looping_call(self._try, self._keep_claims), EVERY),
-            (create_looping_call(self._try, self._watch_closing), WATCH_CLOSING),
+            (create_looping_call(self._errors.outlive, self._keep_claims), EVERY),
+            (create_looping_call(self._errors.outlive, self._watch_closing), WATCH_CLOSING),
         ]
         if self._source.refresh_interval:
             self._loops.append(
                 (create_looping_call(self._refresh_proxies), self._source.refresh_interval)
             )
         RUNS[self.run] = self
-        atexit.register(self._at_exit)
 
     # -- the crawl's life ------------------------------------------------------------------------
 
     async def spider_opened(self, spider: Spider) -> None:
         """Fetch proxies that only come asynchronously, look for the browser, and start saving."""
+        atexit.register(self._at_exit)
         reason = "session_filter_no_proxies"
         try:
             if self._source.pending:
@@ -190,7 +191,7 @@ class SessionFilterExtension:
         """Save what changed while there is time, and break off what nobody waits for."""
         if self.inits is not None:
             self.inits.cancel()
-        self._try(self._sweep, self._saver.save)
+        self._errors.outlive(self._sweep, self._saver.save)
 
     async def spider_closed(self, spider: Spider, reason: str) -> None:
         """End all leases, save, say in one line how it went, and close the store."""
@@ -199,13 +200,13 @@ class SessionFilterExtension:
         for loop, _ in self._loops:
             if loop.running:
                 loop.stop()
-        self._try(self._end_waits, self.leases.end_all, self.pulse.stop)
+        self._errors.outlive(self._end_waits, self.leases.end_all, self.pulse.stop)
         if self._refreshing is not None:
             self._refreshing.cancel()
         try:
             await self.binding.close()
         finally:
-            self._try(self._sum_up)
+            self._errors.outlive(self._sum_up)
             await self._put_away()
 
     async def _put_away(self) -> None:
@@ -213,13 +214,14 @@ class SessionFilterExtension:
         try:
             await self._saver.finish()
         finally:
+            self._unclosed.detach()
             atexit.unregister(self._at_exit)
             closing = asyncio.wrap_future(self._thread.submit(self._store.close))
             await asyncio.wait([closing], timeout=LAST_CALL)
             self._thread.stop(patience=0.1)
 
     def _at_exit(self) -> None:
-        """Save once more where the spider was not closed: a second Ctrl-C, an error at the start."""
+        """Save once more where the spider was not closed: a second Ctrl-C."""
         self._saver.finish_now()
 
     @property
@@ -242,19 +244,8 @@ class SessionFilterExtension:
 
     # -- now and then ----------------------------------------------------------------------------
 
-    def _try(self, *steps: Callable[[], None]) -> None:
-        """Take all steps, whatever one of them raises: a looping call that fails once is over."""
-        for step in steps:
-            self._try_one(step)
-
-    def _try_one(self, step: Callable[[], None]) -> None:
-        try:
-            step()
-        except Exception as error:  # noqa: BLE001 - policies and stats may be the project's own
-            self._errors.note(f"{step.__name__.strip('_')} failed; the crawl goes on", error)
-
     def _every_interval(self) -> None:
-        self._try(self._sweep, self._saver.save, self._flush, self._check_exhausted)
+        self._errors.outlive(self._sweep, self._saver.save, self._flush, self._check_exhausted)
 
     def _flush(self) -> None:
         if self.crawler.stats is not None:

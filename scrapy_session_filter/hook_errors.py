@@ -24,3 +24,14 @@ class HookErrors:
         if text not in self._said:
             self._said.add(text)
             logger.error("%s (said once)", text, exc_info=error)
+
+    def outlive(self, *steps: Callable[[], None]) -> None:
+        """Take all steps, whatever one of them raises: a looping call that fails once is over."""
+        for step in steps:
+            self._outlive(step)
+
+    def _outlive(self, step: Callable[[], None]) -> None:
+        try:
+            step()
+        except Exception as error:  # noqa: BLE001 - policies and stats may be the project's own
+            self.note(f"{step.__name__.strip('_')} failed; the crawl goes on", error)

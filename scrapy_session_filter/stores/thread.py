@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from scrapy_session_filter.stores.base import SessionStore
+
 T = TypeVar("T")
 
 
@@ -48,9 +50,18 @@ class StoreThread:
             self._busy.release()
 
     def stop(self, *, patience: float) -> None:
-        """Let the thread end after all that was submitted; wait up to ``patience`` seconds."""
+        """Let the thread end after all that was submitted; wait up to ``patience`` seconds.
+
+        With 0.0 it may be called from any thread, this one too.
+        """
         self._calls.put(None)
-        self._thread.join(patience)
+        if patience:
+            self._thread.join(patience)
+
+    def let_go(self, store: SessionStore) -> None:
+        """Close a store and end, after all that was submitted; may be called from any thread."""
+        self.submit(store.close)
+        self.stop(patience=0.0)
 
     def _work(self) -> None:
         while (item := self._calls.get()) is not None:

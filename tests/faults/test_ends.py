@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -12,6 +14,7 @@ from tests.crawls.scenery import cookie, stat, through, urls
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from loopback import World
 
@@ -161,3 +164,51 @@ def test_a_hard_exit_is_like_a_kill(world: World, crawl: Crawler) -> None:
     rows = saved_rows(crawl)
     assert len(rows) == 16
     assert 25 <= sum(row["oks"] for row in rows) <= 50
+
+
+FAILING = """
+import asyncio, gc, sys, threading, time
+from pathlib import Path
+
+from scrapy.crawler import AsyncCrawlerRunner
+from scrapy.spiders import Spider
+from scrapy.utils.reactor import install_reactor
+
+from scrapy_session_filter.stores.owners import Owners
+
+install_reactor("twisted.internet.asyncioreactor.AsyncioSelectorReactor")
+file = Path(sys.argv[1])
+settings = {
+    "ADDONS": {"scrapy_session_filter.Addon": 500},
+    "SESSION_FILTER_PROXY": "direct",
+    "SESSION_FILTER_STORE": f"sqlite:{file}",
+    "ITEM_PIPELINES": {"no.such.Pipeline": 1},
+}
+
+
+class Empty(Spider):
+    name = "empty"
+
+
+async def main():
+    for _ in range(2):
+        try:
+            await AsyncCrawlerRunner(settings).crawl(Empty)
+        except ModuleNotFoundError as error:
+            print(error.name)
+
+
+asyncio.get_event_loop().run_until_complete(main())
+deadline = time.monotonic() + 5
+while time.monotonic() < deadline and (Owners(file).others() or threading.active_count() > 1):
+    gc.collect()
+    time.sleep(0.05)
+print(len(Owners(file).others()), [thread.name for thread in threading.enumerate()])
+"""
+
+
+def test_a_crawl_that_fails_at_its_start_leaves_nothing(tmp_path: Path) -> None:
+    """In a process that goes on its store is closed and its thread ends, without spider_closed."""
+    command = [sys.executable, "-c", FAILING, str(tmp_path / "sessions.sqlite")]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert result.stdout.splitlines() == ["no", "no", "0 ['MainThread']"], result.stderr
