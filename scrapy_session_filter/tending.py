@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 import time
 from collections import Counter
@@ -16,7 +17,8 @@ from scrapy_session_filter.exceptions import InvalidRow, StoreError
 from scrapy_session_filter.explaining import explain_saved
 from scrapy_session_filter.session import Session
 from scrapy_session_filter.settings import SessionFilterSettings
-from scrapy_session_filter.stores.base import Batch
+from scrapy_session_filter.stores.base import MAX_ROW_BYTES, Batch
+from scrapy_session_filter.stores.codec import encode, row_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 
     from scrapy_session_filter.session import Row
     from scrapy_session_filter.stores.base import SessionStore
+
+logger = logging.getLogger("scrapy_session_filter")
 
 
 def run(settings: BaseSettings, action: str, arguments: list[str], *, status: int) -> None:
@@ -86,14 +90,14 @@ def list_sites(store: SessionStore) -> None:
 
 def show(store: SessionStore, name: str) -> None:
     """Print a site's sessions and say what was learnt of it, or all of one session but its cookies."""
-    found = [row for row in store.rows() if name in (row["site"], row["id"])]
+    found = [row for row in _sessions(store) if name in (row["site"], row["id"])]
     if not found:
         msg = f"no site and no session {name!r} in the store"
         raise StoreError(msg)
     if found[0]["id"] == name:
         cookies = found[0].get("cookies") or []
         shown = {**found[0], "cookies": f"{len(cookies)} cookies"}
-        print(json.dumps(shown, indent=2, ensure_ascii=False))
+        print(json.dumps(shown, indent=2))
         return
     report(store, name)
     rows = (row for row in found if row["site"] == name)
@@ -114,11 +118,29 @@ def report(store: SessionStore, site: str | None = None) -> None:
             f"{(now - row['born']) / 3600:.1f} h",
             f"{(now - row['used']) / 60:.0f} min ago",
         )
-        for row in store.rows(site)
+        for row in _sessions(store, site)
     ]
     if site is not None and not lines:
         _must_be_known(site, store.site_state(site))
     _table(("site", "session", "state", "uses", "ok", "blocks", "age", "last used"), sorted(lines))
+
+
+def _sessions(store: SessionStore, site: str | None = None) -> Iterator[Row]:
+    """Yield saved sessions, but for rows that no crawl would take: Redis holds anybody's."""
+    return filter(_is_sound, store.rows(site))
+
+
+def _is_sound(row: Row) -> bool:
+    try:
+        _check(row)
+    except InvalidRow as error:
+        logger.warning("%s is left out: %s", _printable(f"{row['site']} {row['id']}"), error)
+        return False
+    return True
+
+
+def _check(row: Row) -> None:
+    Session.from_row(row, None, now=0.0, wall_offset=time.time())
 
 
 def retire(store: SessionStore, ids: list[str]) -> None:
@@ -159,15 +181,24 @@ def _remove(store: SessionStore, sessions: list[tuple[str, str]]) -> None:
 
 def export(store: SessionStore, path: str) -> None:
     """Write all sessions; the file is for its owner's eyes only, as it holds cookies."""
-    lines = (json.dumps(row, ensure_ascii=False, sort_keys=True) + "\n" for row in store.rows())
+    lines = (json.dumps(row, sort_keys=True) + "\n" for row in store.rows())
     if path == "-":
         sys.stdout.writelines(lines)
         return
-    target = Path(path)
-    target.touch(mode=0o600)
-    target.chmod(0o600)
-    with target.open("w", encoding="utf-8") as file:
-        file.writelines(lines)
+    target = Path(path).resolve()
+    if target.exists() and not target.is_file():
+        msg = f"{path} is no file"
+        raise UsageError(msg, print_help=False)
+    new = target.with_name(target.name + ".new")
+    new.unlink(missing_ok=True)
+    new.touch(mode=0o600, exist_ok=False)
+    try:
+        with new.open("w", encoding="ascii") as file:
+            file.writelines(lines)
+        new.replace(target)  # an export that fails leaves the last one
+    except BaseException:
+        new.unlink(missing_ok=True)
+        raise
 
 
 def import_(store: SessionStore, path: str) -> None:
@@ -182,7 +213,9 @@ def import_(store: SessionStore, path: str) -> None:
             if not isinstance(row, dict):
                 msg = "not a JSON object"
                 raise InvalidRow(msg)
-            Session.from_row(row, None, now=0.0, wall_offset=time.time())
+            _check(row)
+            row_key(row)
+            encode(row, MAX_ROW_BYTES)
         except (ValueError, RecursionError) as error:
             print(f"{path}:{number}: left out: {error}")
         else:

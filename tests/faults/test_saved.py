@@ -24,10 +24,13 @@ from scrapy_session_filter.policies.classic import ClassicPolicy
 from scrapy_session_filter.proxies import ProxyEndpoint, parse_proxy
 from scrapy_session_filter.rows import Unread
 from scrapy_session_filter.session import Session, new_session_id
+from scrapy_session_filter.stores.base import Batch
+from scrapy_session_filter.stores.sqlite import SQLiteStore
 from tests.pool.conftest import GATEWAY, Bench
 from tests.stores.places import SITE, row
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 WALL = 1.7e9
@@ -212,7 +215,7 @@ def test_what_is_exported_can_be_imported(tmp_path: Path) -> None:
     sessions(tmp_path, "import", str(again))
     sessions(tmp_path, "export", str(path))
     assert path.read_bytes() == again.read_bytes()
-    assert "\u2028" in path.read_text(encoding="utf-8")
+    assert json.loads(path.read_text(encoding="utf-8")) == odd
 
 
 def test_import_names_lines_that_are_no_text(
@@ -225,6 +228,60 @@ def test_import_names_lines_that_are_no_text(
     said = capsys.readouterr().out
     assert "jsonl:2: left out" in said
     assert "1 sessions imported" in said
+
+
+def test_import_names_what_no_store_keeps(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Rows that are sessions, but cannot be saved, do not count as imported."""
+    path = tmp_path / "sessions.jsonl"
+    no_exit = row(1)
+    del no_exit["exit"]
+    big = row(2, cookies=[{**COOKIE, "value": "x" * 70_000}])
+    keys = [row(n, site=site) for n, site in ((3, "a\0b"), (4, "a\ud800b"), (5, "a" * 3000))]
+    rows = [no_exit, big, *keys, row(6, learnt=float("nan")), row(7)]
+    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    sessions(tmp_path, "import", str(path))
+    said = capsys.readouterr().out
+    assert [int(n) for n in re.findall(r"jsonl:(\d+): left out", said)] == [1, 2, 3, 4, 5, 6]
+    assert "1 sessions imported" in said
+    assert "refused" not in said
+
+
+def test_an_export_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No text in a cookie breaks it, and one that fails leaves the last one as it was."""
+    path = tmp_path / "sessions.jsonl"
+    path.write_text(json.dumps(row(1, cookies=[{**COOKIE, "value": "\ud800"}])), encoding="utf-8")
+    sessions(tmp_path, "import", str(path))
+    sessions(tmp_path, "export", str(path))
+    before = path.read_bytes()
+    assert json.loads(before)["cookies"][0]["value"] == "\ud800"
+    assert path.stat().st_mode & 0o777 == 0o600
+
+    def fails(store: SQLiteStore) -> Iterator[dict[str, Any]]:
+        yield row(1)
+        raise OSError
+
+    monkeypatch.setattr(SQLiteStore, "rows", fails)
+    with pytest.raises(OSError):  # noqa: PT011 - it has no text
+        sessions(tmp_path, "export", str(path))
+    assert path.read_bytes() == before
+    assert not list(tmp_path.glob("*.new"))
+
+
+def test_reports_pass_over_what_is_no_session(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A row that anybody may have put there is named, and the others are shown."""
+    store = SQLiteStore(tmp_path / "s.sqlite")
+    store.open()
+    store.apply(Batch("bad", [row(1), row(2, born="x")]))
+    store.close()
+    for action in (["report"], ["show", SITE]):
+        sessions(tmp_path, *action)
+        assert row(1)["id"] in capsys.readouterr().out
+        assert f"{row(2)['id']} is left out" in caplog.text
+        caplog.clear()
 
 
 @pytest.mark.parametrize("action", ["report", "purge", "show"])
@@ -279,3 +336,7 @@ def test_reports_are_plain_text(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert r"a\x1b[31m\n<script>b" in said
     assert "\x1b" not in said
     assert SITE not in said
+    path.write_text(json.dumps(row(2, cookies=None, learnt={"a": "\x9b31m"})), encoding="utf-8")
+    sessions(tmp_path, "import", str(path))
+    sessions(tmp_path, "show", row(2)["id"])
+    assert "\x9b" not in capsys.readouterr().out
