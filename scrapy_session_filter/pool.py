@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import math
 from functools import partial
+from itertools import count
+from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
 from scrapy_session_filter.chances import LAPSED, SHORTEST_WAIT, Chances
@@ -85,7 +87,8 @@ class SessionPool:
             on_ready=self.waiters.came,
         )
         self.inits = self.roster.inits = None if inits is None else inits(self)
-        self._leases = 0
+        # Queued requests may carry the id of a lease from another run, or from before a reload.
+        self._pool_id, self._lease_numbers = token_hex(4), count(1)
         self._hops = 0  # paused leases that are expected back
         self._hops_until = -math.inf
         self._chances = Chances(self.roster, self.health, self.waiters, self._tenure)
@@ -254,8 +257,7 @@ class SessionPool:
     def _lease(
         self, session: Session, now: float, attempt: int, decision: Decision, counts: bool = True
     ) -> Lease:
-        self._leases += 1
-        id_ = f"{session.id}.{self._leases}"
+        id_ = f"{session.id}.{self._pool_id}{next(self._lease_numbers)}"
         lease = Lease(id_, session, now, attempt, decision.why, decision.tag, counts=counts)
         self.in_flight += 1
         self.roster.take(session, now, counts)

@@ -452,3 +452,15 @@ def test_next_chance_tells_the_queue_when() -> None:
     assert bench.pool.next_chance() > 0
     bench.report(lease)
     assert bench.pool.next_chance() == 0.0
+
+
+def test_no_two_leases_have_one_id() -> None:
+    """A queued request may carry the id of a lease from before its pool was loaded again."""
+    bench = Bench(RandomPolicy, proxies(1))
+    first = bench.fetch()
+    later = Bench(RandomPolicy, proxies(1))
+    later.now = bench.now
+    restore(later.pool, [first.session.to_row(0.0)], None, now=later.now, wall_offset=0.0)
+    second = later.lease()
+    assert second.session.id == first.session.id
+    assert second.id != first.id
