@@ -28,6 +28,8 @@ LONGEST_REST = 86400.0
 """Seconds; the bound of any single rest, whatever a site or a policy asks for."""
 HOP_PATIENCE = 30.0
 """Seconds a session that is used up is kept for the next hop of a redirect."""
+SECOND_CHANCE = 1
+"""Uses without a page after which a session still counts as one that is as good as new."""
 
 
 class Roster:
@@ -94,16 +96,20 @@ class Roster:
     def create(
         self, now: float, *, group: str | None = None, avoid: Collection[str] = ()
     ) -> Session | None:
-        """Return a session that never had an answer: one still unused, else a new one.
+        """Return a session that never had a page: one still unused, else a new one.
 
+        One that was tried again in vain only where none can be made: a pool would never fill.
         Its proxy is of ``group`` if it can, and not that of a session in ``avoid`` if there is
         another. None where proxies or room have run out.
         """
+        free = self._has_room() and (self._proxies is None or self._proxies.has_free(now))
         if self._unused.members:
-            unused = self._unused.draw(self._rng, lambda s: s.id in avoid)
+            unused = self._unused.draw(
+                self._rng, lambda s: s.id in avoid or (free and s.uses > SECOND_CHANCE)
+            )
             if unused is not None:
                 return unused
-        if not self._has_room():
+        if not free:
             return None
         endpoint = None
         if self._proxies is not None:

@@ -129,6 +129,19 @@ def test_a_gateways_pool_is_filled_to_a_hundred() -> None:
     assert len(bench.pool.sessions) == 100
 
 
+@pytest.mark.parametrize("policy", [RandomPolicy, RoundRobinPolicy, LeastUsedPolicy])
+def test_a_session_that_fails_does_not_keep_a_pool_from_filling(policy: type[Policy]) -> None:
+    """One tried again in vain does not stand for the next to be made, while any can be."""
+    bench = Bench(policy, [GATEWAY], max_sessions=5, max_errors=1000)
+    for _ in range(3):
+        bench.fetch()
+    failing = bench.fetch(SITE_ERROR).session
+    assert bench.fetch(SITE_ERROR).session is failing
+    assert failing.state is State.LIVE
+    assert bench.fetch().session is not failing
+    assert len({bench.fetch().session for _ in range(40)} - {failing}) == 4
+
+
 def test_a_policy_of_ones_own_is_a_small_class() -> None:
     """All a policy has to have is a choice."""
 
