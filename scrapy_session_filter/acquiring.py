@@ -36,7 +36,8 @@ class Acquirer:
         extension = self._extension
         while True:
             pin = None if request.meta.get(PIN) is None else str(request.meta[PIN])
-            track.pinned = pin is not None and not track.stays
+            # A page that stays for a renewal is pinned by us, unless it was by the user before.
+            track.pinned = pin is not None and (track.pinned or not track.stays)
             try:
                 got = self._ask(track, pool, pin)
                 if not isinstance(got, float):
@@ -48,7 +49,7 @@ class Acquirer:
                     self._check_patience(pin, track, pool)
                 return await self._wait(track, pool, pin)
             except SessionFilterSessionGone as gone:
-                if request.meta.get(OPTIONAL) or track.stays:
+                if request.meta.get(OPTIONAL) or (track.stays and not track.pinned):
                     track.stays = False
                     del request.meta[PIN]
                     continue

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from scrapy_session_filter.extension import RUNS
-from scrapy_session_filter.tracking import PIN, Track, strip
+from scrapy_session_filter.tracking import OF_A_CHAIN, PIN, VERDICT, Track, strip
 from scrapy_session_filter.verdict import About, Kind, Strength, Verdict
 
 if TYPE_CHECKING:
@@ -15,12 +15,16 @@ if TYPE_CHECKING:
 
     from scrapy_session_filter.engines import Engines
 
-_OF_A_CHAIN = ("redirect_times", "redirect_ttl", "redirect_urls", "redirect_reasons")
 _CHANGED_ON_THE_WAY = (
     *("Authorization", "Content-Encoding", "Content-Language", "Content-Location", "Content-Type"),
     *("Cookie", "Referer"),
 )
 """Headers that Scrapy's redirect middlewares remove or set."""
+_OF_AN_ANSWER = ("download_latency", "cached_response", "_dont_cache", "cache_timestamp")
+"""Meta that Scrapy sets for one answer: it warns of a spider that yields a request with it."""
+_CONDITIONS = ("If-None-Match", "If-Modified-Since")
+"""Headers with which Scrapy's HTTP cache asks whether its copy of a page still holds."""
+_PAID = (Kind.BLOCKED.value, Kind.THROTTLED.value)
 COUNTRIES = 3
 """Exits that a page is tried through which its site keeps from their countries: more are likely of
 the same ones."""
@@ -92,7 +96,7 @@ def _first_of_chain(request: Request, track: Track) -> Request:
     for name in _CHANGED_ON_THE_WAY:
         first.headers.pop(name, None)
     first.headers.update(start.get("headers", {}))
-    for key in _OF_A_CHAIN:
+    for key in OF_A_CHAIN:
         first.meta.pop(key, None)
     return first
 
@@ -113,13 +117,24 @@ def start_of(request: Request) -> dict[str, Any] | None:
     return {name: value for name, value in start.items() if value} or None
 
 
+def before_hop(request: Request) -> Track:
+    """Return the track of a request that is redirected, ready to go on with the next hop."""
+    track = Track.of(request) or Track()
+    if not track.redirect_times:
+        track.start = start_of(request)
+    if track.restarted and not request.dont_filter:
+        # The duplicates filter knows the hops of a chain that started again.
+        request.dont_filter = track.lifted = True
+    return track
+
+
 def report_block(response: Response, reason: str = "reported") -> Request | None:
     """Report from a callback that a page which looked well was a block after all.
 
-    The session that fetched it pays as for any block, once for each response; nothing happens to one
-    that is retired already. Returns the request to yield for another attempt at the page, or None
-    where it has had all that ``SESSION_FILTER_RETRY_TIMES`` allows, is pinned to its session, or had
-    no session.
+    The session that fetched it pays as for any block, once for each response, unless the response was
+    judged a block before; nothing happens to one that is retired already. Returns the request to yield
+    for another attempt at the page, or None where it has had all that ``SESSION_FILTER_RETRY_TIMES``
+    allows, is pinned to its session, or had no session.
     """
     request = response.request
     track = None if request is None else Track.of(request)
@@ -129,7 +144,8 @@ def report_block(response: Response, reason: str = "reported") -> Request | None
     verdict = Verdict(Kind.BLOCKED, slug(reason), Strength.STRONG)
     if "cached" in response.flags:
         track.amended = True  # what an earlier run fetched says nothing about this session
-    if not track.amended:
+    judged = request.meta.get(VERDICT) or {}
+    if not (track.amended or judged.get("kind") in _PAID):
         track.amended = True
         track.put_on(request)
         extension.numbers.count_verdict(verdict)
@@ -143,8 +159,12 @@ def report_block(response: Response, reason: str = "reported") -> Request | None
         return None
     extension.count("retries")
     request = again(request, track, binding=extension.binding, failed=True)
+    for key in _OF_AN_ANSWER:
+        request.meta.pop(key, None)
     if extension.crawler.settings.getbool("HTTPCACHE_ENABLED"):
         request.meta["dont_cache"] = True  # else the next attempt would be the same page
+        for name in _CONDITIONS:
+            request.headers.pop(name, None)
     return request
 
 

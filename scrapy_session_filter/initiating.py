@@ -44,8 +44,6 @@ INIT_SHARE = 4
 """At most this part of CONCURRENT_REQUESTS is at the inits of one site: others have to go on."""
 LONGEST_INIT = 600.0
 """Seconds; a hook that takes longer has failed."""
-LOGGED_OUT = Verdict(Kind.BLOCKED, "logged-out", Strength.WEAK)
-"""What a session pays that is logged out again although it was prepared anew for this very page."""
 
 _OWN_RULES = {"dont_retry": True, "dont_obey_robotstxt": True, "dont_cache": True}
 """Meta of what a hook fetches. The fetch of a robots.txt would wait for a session itself, and an

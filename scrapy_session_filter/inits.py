@@ -10,14 +10,13 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from scrapy_session_filter.session import State
-from scrapy_session_filter.verdict import Kind
+from scrapy_session_filter.verdict import Kind, Strength, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
     from scrapy_session_filter.pool import SessionPool
     from scrapy_session_filter.session import Lease, Session
-    from scrapy_session_filter.verdict import Verdict
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 """Seconds until the next init after one that failed, doubled each time."""
@@ -25,6 +24,8 @@ INIT = "init"
 """Why a lease was given that is an init's, or its requests'."""
 INIT_FAILED = "init-failed"
 """Reason of the verdict where the hook itself found that it failed."""
+LOGGED_OUT = Verdict(Kind.BLOCKED, "logged-out", Strength.WEAK)
+"""What a session pays that is logged out again although it was prepared anew for this very page."""
 
 
 class SiteInits:

@@ -12,6 +12,7 @@ from scrapy.http import HtmlResponse, Response
 from scrapy.utils.response import get_meta_refresh
 
 from scrapy_session_filter.hook_errors import HookErrors
+from scrapy_session_filter.inits import LOGGED_OUT
 from scrapy_session_filter.tracking import is_inline, is_robots
 from scrapy_session_filter.verdict import KIND_OK, OK, Kind, Strength, Verdict
 from scrapy_session_filter.verdicts import Answer, Stopwatch
@@ -55,20 +56,18 @@ class AnswerJudge:
         if early is not None:
             return response, early
         verdict = self._judged(request, response, lease)
-        if hasattr(self._crawler.spider, SPIDER_HOOK):
-            verdict = await self._ask_spider(request, response, verdict)
-        return response, verdict
+        return response, await self._ask_hooks(request, response, lease, verdict)
 
     async def before_cache(self, request: Request, response: Response, lease: Lease) -> Verdict:
         """Judge an answer before the HTTP cache sees it; `answer` will come to the same verdict."""
         verdict = self._judged(request, response, lease)
-        if hasattr(self._crawler.spider, SPIDER_HOOK):
+        if self._has_hooks:
             try:
                 copy = self._uncounted.process_response(request, response.copy())
             except Exception:  # noqa: BLE001 - `answer` meets it again, and lets it be seen
                 return verdict
             copy = copy.replace(request=request) if isinstance(copy, Response) else response
-            verdict = await self._ask_spider(request, copy, verdict)
+            verdict = await self._ask_hooks(request, copy, lease, verdict)
         self._extension.verdicts[lease.id] = verdict
         return verdict
 
@@ -91,6 +90,21 @@ class AnswerJudge:
             return response
         decoded = middleware.process_response(request=request, response=response)
         return decoded if isinstance(decoded, Response) else response
+
+    @property
+    def _has_hooks(self) -> bool:
+        return self._extension.inits is not None or hasattr(self._crawler.spider, SPIDER_HOOK)
+
+    async def _ask_hooks(
+        self, request: Request, response: Response, lease: Lease, verdict: Verdict
+    ) -> Verdict:
+        """Return what the spider makes of a verdict; `LOGGED_OUT` where the session is."""
+        if hasattr(self._crawler.spider, SPIDER_HOOK):
+            verdict = await self._ask_spider(request, response, verdict)
+        inits = self._extension.inits
+        if inits is not None and await inits.is_logged_out(request, response, lease, verdict):
+            return LOGGED_OUT
+        return verdict
 
     async def _ask_spider(self, request: Request, response: Response, verdict: Verdict) -> Verdict:
         hook = getattr(self._crawler.spider, SPIDER_HOOK)

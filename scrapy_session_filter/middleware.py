@@ -15,13 +15,14 @@ from scrapy.exceptions import IgnoreRequest
 
 from scrapy_session_filter.acquiring import Acquirer
 from scrapy_session_filter.admission import needs_session
-from scrapy_session_filter.attempts import again, may_try_again, report_block, start_of
+from scrapy_session_filter.attempts import again, before_hop, may_try_again, report_block
 from scrapy_session_filter.exceptions import StoreError
 from scrapy_session_filter.extension import extension_of
-from scrapy_session_filter.initiating import LOGGED_OUT
+from scrapy_session_filter.inits import LOGGED_OUT
 from scrapy_session_filter.refusals import IgnoredGiveUp, unserved
 from scrapy_session_filter.tracking import (
     LET_PASS,
+    OF_A_CHAIN,
     PIN,
     VERDICT,
     Arrival,
@@ -33,7 +34,7 @@ from scrapy_session_filter.tracking import (
     note_scheduled,
     strip,
 )
-from scrapy_session_filter.verdict import KIND_OK, About, Kind
+from scrapy_session_filter.verdict import KIND_OK, OK, About, Kind
 
 if TYPE_CHECKING:
     from scrapy import Request
@@ -144,6 +145,8 @@ class SessionFilterMiddleware:
             self._extension.binding.take_off(request, track.marks)
         strip(request, track)
         if how is _NEW:
+            for key in OF_A_CHAIN:  # of the page whose meta was copied
+                request.meta.pop(key, None)
             return Track()
         if track.lifted:
             request.dont_filter = False
@@ -178,10 +181,7 @@ class SessionFilterMiddleware:
         if held is None:
             return response
         if "cached" in response.flags:
-            request.meta[PIN] = held.lease.session.id
-            self._extension.count("cached")
-            held.pool.give_back(held.lease)
-            held.pool.ledger.fed()
+            self._take_cached(request, response, held)
             return response
         try:
             return await self._take_in(request, response, held)
@@ -194,15 +194,14 @@ class SessionFilterMiddleware:
     ) -> Response | Request:
         """Report an answer, and return it or the request to send out instead."""
         response, verdict = await self._judge.answer(request, response, held.lease)
-        inits = self._extension.inits
-        if inits is not None and await inits.is_logged_out(request, response, held.lease, verdict):
-            track = Track.of(request) or Track()
-            if not track.renewed:
-                return self._renew(request, track, held, response)
-            verdict = LOGGED_OUT
         meta = request.meta
         meta[PIN] = held.lease.session.id
         meta[VERDICT] = verdict.as_dict()
+        if verdict is LOGGED_OUT:
+            track = Track.of(request) or Track()
+            if not track.renewed:
+                return self._renew(request, track, held, response)
+        inits = self._extension.inits
         if inits is not None and inits.judged(held.lease, verdict):
             return response
         if self._judge.is_followed(request, response, verdict):
@@ -213,6 +212,9 @@ class SessionFilterMiddleware:
             return response
         if self._judge.wants_anyway(request, response):
             held.pool.ledger.fed()
+            if self._judge.is_followed(request, response, OK):
+                track = Track.of(request) or Track()
+                raise IgnoredGiveUp(request.url, verdict, track.attempts + 1)
             return response
         return self._answer(request, verdict, response) or response
 
@@ -228,14 +230,29 @@ class SessionFilterMiddleware:
     def _go_on(self, request: Request, held: Held, verdict: Verdict) -> None:
         """Let the next hop of a redirect take over: this answer says nothing yet."""
         self._extension.numbers.count_verdict(verdict)
-        track = Track.of(request) or Track()
-        if not track.redirect_times:
-            track.start = start_of(request)
-        if track.restarted and not request.dont_filter:
-            # The duplicates filter knows the hops of a chain that started again.
-            request.dont_filter = track.lifted = True
-        track.put_on(request)
+        before_hop(request).put_on(request)
         held.pool.pause(held.lease)
+
+    def _take_cached(self, request: Request, response: Response, held: Held) -> None:
+        """End the lease of a page from the cache: it proves nothing, unless the site was asked of it."""
+        request.meta[PIN] = held.lease.session.id
+        held.pool.ledger.fed()
+        followed = self._judge.is_followed(request, response, OK)
+        verdict = self._extension.verdicts.pop(held.lease.id, None)
+        if verdict is not None and verdict.kind is KIND_OK and followed:
+            self._go_on(request, held, verdict)
+            return
+        if verdict is not None:
+            self._report(request, held, verdict)
+        else:
+            self._extension.count("cached")
+            held.pool.give_back(held.lease)
+        if followed:
+            track = before_hop(request)
+            if not track.pinned:
+                del request.meta[PIN]
+            track.session = None  # there is no use that the next hop could go on with
+            track.put_on(request)
 
     def process_exception(self, request: Request, exception: Exception) -> Request | None:
         """Judge a failure; those of proxies are tried again here, those of sites by Scrapy."""
@@ -285,9 +302,10 @@ class SessionFilterMiddleware:
         logger.warning("Gave up %s after %d attempts: %s", request, track.attempts + 1, verdict)
         if response is not None and self._settings.give_up == "deliver":
             response.flags.append("session_filter_blocked")
-            # Else RetryMiddleware would spend its own budget on it, and HttpErrorMiddleware drop it.
+            # Else RetryMiddleware would spend its own budget on it, RedirectMiddleware and
+            # MetaRefreshMiddleware follow it, and HttpErrorMiddleware drop it.
+            track.delivered = [key for key in LET_PASS if not request.meta.get(key)]
             request.meta.update(dict.fromkeys(LET_PASS, True))
-            track.delivered = True
             track.put_on(request)
             return None
         raise IgnoredGiveUp(request.url, verdict, track.attempts + 1)

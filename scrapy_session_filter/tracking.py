@@ -44,10 +44,10 @@ class Track:
     went through the scheduler, ``inline`` a request that does not. ``lifted`` is set while the user's
     ``dont_filter`` is false and the request has ours; ``start`` says how the first request of a
     redirect chain can be made again, ``restarted`` that it was; ``asked`` (wall clock) since when a pin
-    waits; ``amended`` that a callback reported the answer as a block; ``delivered`` that a block page
-    was handed over, with meta that lets it pass. ``init`` is the lease of the init that fetches the
-    request; ``renewed`` marks a page whose session was prepared anew for it, ``stays`` that it waits
-    for that one.
+    waits; ``amended`` that a callback reported the answer as a block; ``delivered`` holds the meta keys
+    with which we let a block page pass that was handed over. ``init`` is the lease of the init that
+    fetches the request; ``renewed`` marks a page whose session was prepared anew for it, ``stays`` that
+    it waits for that one.
     """
 
     session: str | None = None
@@ -69,7 +69,7 @@ class Track:
     start: dict[str, Any] | None = None
     asked: float | None = None
     amended: bool = False
-    delivered: bool = False
+    delivered: list[str] = field(default_factory=list)
     init: str | None = None
     renewed: bool = False
     stays: bool = False
@@ -139,16 +139,17 @@ def is_robots(request: Request) -> bool:
     return is_inline(request) and "dont_obey_robotstxt" in request.meta
 
 
-LET_PASS = ("dont_retry", "handle_httpstatus_all")
-"""Meta with which a block page that is delivered passes RetryMiddleware and HttpErrorMiddleware."""
+LET_PASS = ("dont_retry", "dont_redirect", "handle_httpstatus_all")
+"""Meta with which a block page that is delivered passes Scrapy's other middlewares."""
+OF_A_CHAIN = ("redirect_times", "redirect_ttl", "redirect_urls", "redirect_reasons")
+"""Meta in which Scrapy keeps the way that a request came by redirects."""
 
 
 def strip(request: Request, track: Track) -> None:
     """Remove what we wrote into the meta; a pin stays if it is the user's own."""
     meta = request.meta
-    if track.delivered:
-        for key in LET_PASS:
-            meta.pop(key, None)
+    for key in track.delivered:
+        meta.pop(key, None)
     meta.pop(META_KEY, None)
     meta.pop(VERDICT, None)
     if not track.pinned and meta.get(PIN) == track.session:

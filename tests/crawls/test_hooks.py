@@ -216,3 +216,17 @@ def test_a_reported_block_is_free_in_dry_run(world: World, crawl: Crawler) -> No
     assert [item["more"] for item in result.items if "blocked" in item] == [False]
     assert stat(result, "verdicts/BLOCKED") == 1
     assert stat(result, "sessions/retired") == stat(result, "retries") == 0
+
+
+def test_a_block_that_is_reported_too_is_paid_once(world: World, crawl: Crawler) -> None:
+    """A callback that asked for the answer to a block gets another attempt, and no second verdict."""
+    world.site.on("/page/1", "forbidden", times=1)
+    spider = REPORTS.replace(
+        'if response.css("title::text").get() == "Nothing found":', "if response.status == 403:"
+    ).replace('name = "reports"', 'name = "reports"\n    handle_httpstatus_list = [403]')
+    result = crawl(spider, through(world, POLICY="random", MAX_ERRORS=3))
+    assert_clean(world, result)
+    assert {item["url"] for item in result.items if "url" in item} == set(urls(world, 8))
+    assert stat(result, "verdicts/BLOCKED") == 1
+    assert stat(result, "verdicts/OK") == 8
+    assert stat(result, "retries") >= 1

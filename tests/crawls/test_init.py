@@ -503,3 +503,61 @@ def test_a_check_without_a_hook_is_refused(world: World, crawl: Crawler) -> None
     assert result.exit_code != 0
     assert "SESSION_FILTER_INIT = 'json.dumps': expected" in result.log
     assert not world.site.visits
+
+
+PINNED = LOGIN.replace(
+    "    def parse(self, response):",
+    """    def parse(self, response):
+        if response.url.endswith("/first"):
+            pin = {"session_filter_session": response.meta["session_filter_session"]}
+            yield scrapy.Request("http://shop.example/page/basket", self.parse, meta=pin,
+                                 errback=self.failed)""",
+)
+
+
+@pytest.mark.parametrize("trouble", ["page", "init"])
+def test_a_pin_holds_through_a_renewal(
+    make_world: Callable[..., World], crawl: Crawler, trouble: str
+) -> None:
+    """Blocked afterwards, or its session gone in the init, a pinned page goes through no other."""
+    world = make_world(10, proxy={"in_turn": True})
+    club = Club(world)
+    if trouble == "init":
+        world.site.on("/welcome", lambda _: "captcha" if club.expelled else None)
+    else:
+        world.site.on("/page/basket", lambda v: "captcha" if card_of(v) in club.members else None)
+    club.expel_at("/page/basket")
+    first = urls(world, 1, "/page/first")
+    result = run(crawl, first, through(world, RETRY_TIMES=3), PINNED)
+    assert_clean(world, result)
+    assert [item["url"] for item in result.items if "url" in item] == first
+    error = "IgnoredSessionGone" if trouble == "init" else "IgnoredGiveUp"
+    assert [item["error"] for item in result.items if "failed" in item] == [error]
+    baskets = {p.session for p in world.proxy.passages if p.target.endswith("/page/basket")}
+    assert len(baskets) == 1
+
+
+def test_dont_retry_gets_the_logged_out_page(world: World, crawl: Crawler) -> None:
+    """It is passed on as any other: with its session and verdict in the meta."""
+    Club(world)
+    world.site.on("/page/1", {"body": "Please sign in", "headers": {"Content-Type": "text/html"}})
+    page = {"url": world.url("/page/1"), "meta": {"dont_retry": True}}
+    result = run(crawl, [page], through(world))
+    assert_clean(world, result)
+    (item,) = result.items
+    assert item["session"]
+    assert stat(result, "sessions/retired") == stat(result, "retries") == 0
+
+
+def test_a_logged_out_page_is_not_cached(world: World, crawl: Crawler) -> None:
+    """The page is fetched anew in the session that was prepared again; each answer is asked once."""
+    club = Club(world)
+    club.expel_at("/page/2")
+    settings = through(world, HTTPCACHE_ENABLED=True, CONCURRENT_REQUESTS=1, POLICY="until-blocked")
+    result = run(crawl, urls(world, 5), settings)
+    assert_clean(world, result)
+    assert [item["title"] for item in result.items] == ["A page"] * 5
+    assert stat(result, "logged_out") == 1
+    assert stat(result, "cached") == 0
+    assert result.stats["httpcache/store"] == 5
+    assert result.stats["watch/verdicts"] == 0

@@ -193,3 +193,58 @@ def test_a_refresh_that_cannot_be_read_costs_its_page(
     assert result.reason == "finished"
     assert set(result.pages) == set(pages[4:])
     assert result.stats["watch/leases"] == result.stats["watch/in_flight"] == 0
+
+
+def test_copied_meta_does_not_carry_a_chain_over(world: World, crawl: Crawler) -> None:
+    """A page made with a redirected response's meta is tried again itself, not that chain."""
+    world.site.on("/page/second", "forbidden", times=1)
+    spider = f"""
+    import scrapy
+
+    class Copied(scrapy.Spider):
+        name = "copied"
+
+        async def start(self):
+            yield scrapy.Request("{hop(world, "/page/first")}", self.first)
+
+        def first(self, response):
+            meta = dict(response.meta)
+            yield scrapy.Request("{world.url("/page/second")}", self.second, meta=meta)
+
+        def second(self, response):
+            yield {{"url": response.url, "way": response.meta.get("redirect_urls")}}
+    """
+    result = crawl(spider, through(world))
+    assert_clean(world, result)
+    assert result.items == [{"url": world.url("/page/second"), "way": None}]
+
+
+REFRESH = {
+    "like": "captcha-403",
+    "body": '<meta http-equiv="refresh" content="0; url=/captcha"><title>Just a moment...</title>',
+}
+
+
+@pytest.mark.parametrize("block", ["captcha-redirect", "refresh"])
+@pytest.mark.parametrize("wish", ["dont_retry", "deliver"])
+def test_a_block_that_leads_on_is_not_followed(
+    world: World, crawl: Crawler, block: str, wish: str
+) -> None:
+    """Passed on, Scrapy would follow it, and the chain begin anew on one proxy after another."""
+    world.site.on("/page/0", REFRESH if block == "refresh" else block)
+    page = world.url("/page/0")
+    meta = {"dont_retry": True} if wish == "dont_retry" else {}
+    settings = through(
+        world, POLICY="random", RETRY_TIMES=1, WAIT_TIMEOUT=0.2,
+        GIVE_UP="deliver" if wish == "deliver" else "drop",
+    )  # fmt: skip
+    result = crawl([{"url": page, "meta": meta}], settings)
+    assert_clean(world, result)
+    assert stat(result, "redirects_restarted") == 0
+    if wish == "deliver":
+        assert len(world.site.visits) == 2
+        assert result.pages[page]["flags"] == ["session_filter_blocked"]
+        assert result.pages[page]["final"] == page
+    else:
+        assert len(world.site.visits) == 1
+        assert result.failures[page]["error"] == "IgnoredGiveUp"
