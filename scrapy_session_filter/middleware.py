@@ -18,6 +18,7 @@ from scrapy_session_filter.admission import needs_session
 from scrapy_session_filter.attempts import again, before_hop, may_try_again, report_block
 from scrapy_session_filter.exceptions import StoreError
 from scrapy_session_filter.extension import extension_of
+from scrapy_session_filter.hook_errors import HookErrors
 from scrapy_session_filter.inits import LOGGED_OUT
 from scrapy_session_filter.refusals import IgnoredGiveUp, unserved
 from scrapy_session_filter.tracking import (
@@ -75,6 +76,7 @@ class SessionFilterMiddleware:
         self._settings = extension.settings
         self._judge = extension.answers
         self._acquirer = Acquirer(extension)
+        self._errors = HookErrors(extension.count)
 
     # -- requests --------------------------------------------------------------------------------
 
@@ -101,7 +103,7 @@ class SessionFilterMiddleware:
         track.inline = is_inline(request) or (how is _AGAIN and not track.scheduled)
         goes_on = how is _REDIRECT and track.site and track.session
         try:
-            site = track.site if goes_on and track.site else extension.site_of(request)
+            site = track.site if goes_on and track.site else self._site_of(request)
             pool = extension.pools.use(site) or await extension.pools.get(site)
         except StoreError as error:
             return await self._without_store(request, track, error)
@@ -120,6 +122,14 @@ class SessionFilterMiddleware:
                 return again(request, track)
         self._assign(request, track, pool, lease)
         return None
+
+    def _site_of(self, request: Request) -> str:
+        try:
+            return self._extension.site_of(request)
+        except Exception as error:
+            what = f"SESSION_FILTER_SITE raised {type(error).__name__}"
+            self._errors.note(f"{what}; the request fails", error)
+            raise
 
     async def _without_store(self, request: Request, track: Track, error: StoreError) -> Request:
         """Send a request back to the scheduler whose site's sessions cannot be read just now."""

@@ -114,7 +114,10 @@ class SessionAwarePriorityQueue:
     def _site_of(self, request: Request) -> str:
         if self._extension is None or goes_without(request):
             return _FREE
-        site = self._extension.site_of(request)
+        try:
+            site = self._extension.site_of(request)
+        except Exception:  # noqa: BLE001 - the user's function; the middleware lets it be seen
+            return _FREE
         pin = request.meta.get(PIN)
         track = None if pin is None else Track.of(request)
         # One that was given back waits apart: its site may go on while its session rests.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from scrapy_session_filter.stores.sqlite import SQLiteStore
-from tests.crawls.scenery import assert_clean, stat, through, urls
+from tests.crawls.scenery import PLAIN_QUEUE, assert_clean, stat, through, urls
 
 if TYPE_CHECKING:
     from loopback import World
@@ -230,3 +230,22 @@ def test_a_block_that_is_reported_too_is_paid_once(world: World, crawl: Crawler)
     assert stat(result, "verdicts/BLOCKED") == 1
     assert stat(result, "verdicts/OK") == 8
     assert stat(result, "retries") >= 1
+
+
+@pytest.mark.parametrize("mistake", ["{}['shop']", "None", "'x' * 300"])
+@pytest.mark.parametrize("queue", [{}, PLAIN_QUEUE])
+def test_a_site_function_that_fails_costs_its_request(
+    world: World, crawl: Crawler, mistake: str, queue: dict[str, str]
+) -> None:
+    """The request's errback hears of it, and the crawl goes on."""
+    (crawl.folder / "shops.py").write_text(
+        f"def site(request):\n    return {mistake} if request.url.endswith('/3') else 'shop'\n"
+    )
+    pages = urls(world, 8)
+    result = crawl(pages, through(world, SITE="shops.site", **queue))
+    assert result.exit_code == 0
+    assert set(result.pages) == {*pages} - {pages[3]}
+    error = "KeyError" if "shop" in mistake else "ConfigurationError"
+    assert result.failures[pages[3]]["error"] == error
+    assert stat(result, "hook_errors") == 1
+    assert result.stats["watch/leases"] == 0
