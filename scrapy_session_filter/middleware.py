@@ -23,6 +23,7 @@ from scrapy_session_filter.inits import LOGGED_OUT
 from scrapy_session_filter.refusals import IgnoredGiveUp, unserved
 from scrapy_session_filter.tracking import (
     LET_PASS,
+    META_KEY,
     OF_A_CHAIN,
     PIN,
     VERDICT,
@@ -94,6 +95,8 @@ class SessionFilterMiddleware:
         elif track.init and extension.inits is not None:
             extension.inits.put_on(request, track)
             return None
+        elif self._is_out(request, track):
+            return self._another(request)
         else:
             how = arrival(request, track)
             track = self._take_over(request, track, how)
@@ -114,6 +117,8 @@ class SessionFilterMiddleware:
                 return again(request, track)
         else:
             lease = await self._acquirer.acquire(request, track, pool)
+            if META_KEY in request.meta:  # this very object got a session meanwhile
+                return self._another(request, pool, lease)
             if lease is None:
                 if track.inline:
                     why = f"the spider closes, or {pool.site} is given up"
@@ -122,6 +127,23 @@ class SessionFilterMiddleware:
                 return again(request, track)
         self._assign(request, track, pool, lease)
         return None
+
+    def _is_out(self, request: Request, track: Track) -> bool:
+        """Return whether this very object is being downloaded: a spider has yielded it again."""
+        held, engine = self._extension.leases.get(track.lease), self._crawler.engine
+        if held is None or held.request() is not request or engine is None:
+            return False
+        return any(request in slot.active for slot in engine.downloader.slots.values())
+
+    def _another(
+        self, request: Request, pool: SessionPool | None = None, lease: Lease | None = None
+    ) -> Request:
+        """Return a copy, as new, of a request that is out: touched, it would go on bare."""
+        if pool is not None and lease is not None:
+            pool.give_back(lease)
+        track = Track.of(request) or Track()
+        fresh = Track(session=track.session, marks=track.marks, pinned=track.pinned)
+        return again(request, fresh, binding=self._extension.binding)
 
     def _site_of(self, request: Request) -> str:
         try:

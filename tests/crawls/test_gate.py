@@ -192,3 +192,37 @@ def test_disabled_means_plain_scrapy(world: World, crawl: Crawler) -> None:
     assert result.exit_code == 0
     assert len(result.pages) == len(world.site.direct_visits) == 1
     assert not [name for name in result.stats if name.startswith("session_filter")]
+
+
+@pytest.mark.parametrize("gap", [0, 0.2])
+def test_an_object_that_is_yielded_again_and_again(
+    world: World, crawl: Crawler, gap: float
+) -> None:
+    """What is queued in the downloader keeps its session; Scrapy itself loses count of the object."""
+    spider = f"""
+    import asyncio
+
+    import scrapy
+
+    class Again(scrapy.Spider):
+        name = "again"
+
+        async def start(self):
+            request = scrapy.Request("{world.direct_url("/page/1")}", dont_filter=True)
+            for _ in range(6):
+                yield request
+                await asyncio.sleep({gap})
+
+        def parse(self, response):
+            yield {{"session": response.meta["session_filter_session"]}}
+    """
+    settings = through(
+        world, PROXIES=world.proxies()[:2], POLICY="random", CONCURRENCY=1, DELAY=0.7,
+        DOWNLOAD_DELAY=0.3,
+    )  # fmt: skip
+    result = crawl(spider, settings)
+    assert result.exit_code == 0
+    assert not world.site.direct_visits
+    assert result.items
+    assert all(item["session"] for item in result.items)
+    assert result.stats["watch/leases"] == result.stats["watch/in_flight"] == 0
