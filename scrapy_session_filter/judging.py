@@ -56,7 +56,9 @@ class AnswerJudge:
         if early is not None:
             return response, early
         verdict = self._judged(request, response, lease)
-        return response, await self._ask_hooks(request, response, lease, verdict)
+        if self._has_hooks:
+            verdict = await self._ask_hooks(request, response, lease, verdict)
+        return response, verdict
 
     async def before_cache(self, request: Request, response: Response, lease: Lease) -> Verdict:
         """Judge an answer before the HTTP cache sees it; `answer` will come to the same verdict."""
